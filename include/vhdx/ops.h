@@ -1,0 +1,101 @@
+/* Jobs over disks and images: create, copy, compare, check, replay. */
+#ifndef VHDX_OPS_H
+#define VHDX_OPS_H
+
+#include <vhdx/disk.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Progress of a long job, and the way to stop it.  Called now and then, from one thread at a time.
+ * A non-zero return cancels the job: it ends with VHDX_E_CANCELLED at a consistent point.  NULL: neither.
+ */
+struct vhdx_progress {
+    int (*report)(void *context, uint64_t done, uint64_t total);
+    void *context;
+};
+
+struct vhdx_create_options {
+    enum vhdx_image_type type;                 /* DYNAMIC or FIXED; children are made by a later release */
+    uint64_t             virtual_size;         /* bytes, a multiple of the logical sector size, up to 64 TiB */
+    uint32_t             block_size;           /* 0: 2 MiB, 32 MiB above 8 TiB */
+    uint32_t             logical_sector_size;  /* 0: 512 */
+    uint32_t             physical_sector_size; /* 0: 4096 */
+    uint64_t             log_size;             /* 0: 1 MiB; a multiple of 1 MiB */
+    struct vhdx_guid     disk_id;              /* all zero: random */
+    const char          *creator;              /* ASCII; NULL: "libvhdx <version>" */
+};
+
+/*
+ * Create an image (docs/vhdx-format.md, 9.1 and 9.2).  The file type identifier is written last, after everything else
+ * is durable: an interrupted creation is never taken for an image.
+ *
+ *   path       made new (O_EXCL); removed again when creation fails.  The directory is flushed
+ *   storage    vhdx_create_on_storage: an empty storage; borrowed, stays open
+ *   overwrite  an existing regular file or block device is written over; its old identifier goes first
+ */
+int vhdx_create_path(const char *path, bool overwrite, const struct vhdx_create_options *options,
+                     const struct vhdx_progress *progress, struct vhdx_error *err);
+int vhdx_create_on_storage(struct vhdx_storage *storage, const struct vhdx_create_options *options,
+                           const struct vhdx_progress *progress, struct vhdx_error *err);
+
+/*
+ * Copy the guest contents of `from` to `to`, which reads as zeros everywhere (a new image or a new sparse file) and is
+ * at least as large.  Holes and zero runs are skipped.  Ends with a flush of `to`.
+ */
+struct vhdx_copy_options {
+    unsigned thread_count;      /* 0: one per processor, at most 8 */
+    bool     detect_zeros;      /* also skip runs of zero bytes in data (4 KiB grain) */
+};
+int vhdx_copy(struct vhdx_disk *from, struct vhdx_disk *to, const struct vhdx_copy_options *options,
+              const struct vhdx_progress *progress, struct vhdx_error *err);
+
+/* Write the guest contents, every byte in order, to a descriptor that need not seek (a pipe). */
+int vhdx_write_raw_stream(struct vhdx_disk *from, int descriptor, const struct vhdx_progress *progress,
+                          struct vhdx_error *err);
+
+/* Write a whole VHDX file, in order, to a descriptor that need not seek: the extents of `from` are read first, so that
+ * the block allocation table can be sent ahead of the blocks.  options->virtual_size is taken from `from`. */
+int vhdx_write_vhdx_stream(struct vhdx_disk *from, int descriptor, const struct vhdx_create_options *options,
+                           const struct vhdx_progress *progress, struct vhdx_error *err);
+
+/*
+ * Compare guest contents.  The shorter disk counts as followed by zeros; *is_equal is about contents,
+ * *first_difference is the guest offset of the first differing byte when not equal.
+ */
+int vhdx_compare(struct vhdx_disk *a, struct vhdx_disk *b, const struct vhdx_progress *progress, bool *is_equal,
+                 uint64_t *first_difference, struct vhdx_error *err);
+
+/* What a check found, in sum. */
+struct vhdx_check_summary {
+    uint64_t            finding_count[VHDX_SEVERITY_REFUSE + 1]; /* by severity */
+    uint64_t            leaked_bytes;      /* V148, V149: space nothing refers to */
+    uint64_t            allocated_blocks, total_blocks;
+    uint64_t            file_size, virtual_size;
+    bool                is_dirty;          /* a log to be replayed; the findings are about the replayed view */
+    bool                is_complete;       /* every rule that applies could be looked at */
+};
+struct vhdx_check_options {
+    bool ignore_log;
+};
+
+/*
+ * Check every rule that can be decided without a parent, in the order of docs/vhdx-format.md 8.10, and go on after
+ * findings as far as anything can be trusted.  Nothing is written.
+ *
+ *   report    called once per finding, may be NULL; the finding is borrowed for the call
+ *   returns   0 when the check ran, whatever it found; a code when it could not (I/O, memory, not a VHDX at all)
+ */
+int vhdx_check_storage(struct vhdx_storage *storage, const struct vhdx_check_options *options,
+                       void (*report)(void *context, const struct vhdx_error *finding), void *context,
+                       const struct vhdx_progress *progress, struct vhdx_check_summary *out, struct vhdx_error *err);
+
+/* Replay the log of an image into it (docs/vhdx-format.md, 6.5).  *was_dirty tells whether there was anything to do. */
+int vhdx_replay_path(const char *path, bool *was_dirty, struct vhdx_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,11 @@
+/* libvhdx: read, write, create and check Hyper-V VHDX disks.  This header brings all of the interface. */
+#ifndef VHDX_VHDX_H
+#define VHDX_VHDX_H
+
+#include <vhdx/disk.h>
+#include <vhdx/error.h>
+#include <vhdx/guid.h>
+#include <vhdx/ops.h>
+#include <vhdx/storage.h>
+
+#endif

@@ -1,0 +1,99 @@
+/*
+ * One open VHDX image: what src/disk and src/ops use.  docs/architecture.md, docs/durability.md, docs/concurrency.md.
+ *
+ * The image borrows its storage; close flushes what was written but does not close the storage.
+ */
+#ifndef VX_IMAGE_H
+#define VX_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <vhdx/disk.h>
+
+#include "format/bat.h"
+#include "format/findings.h"
+#include "format/header.h"
+#include "format/locator.h"
+#include "format/metadata.h"
+#include "format/region.h"
+
+struct vx_image;
+
+#define VX_LOG_LENGTH_FROM_HEADER 0
+
+/* What a differencing image asks for the sectors it does not hold.  Borrowed, set once after open. */
+struct vx_below {
+    int (*read)(void *context, void *buffer, size_t length, uint64_t guest_offset, struct vhdx_error *err);
+    void *context;
+};
+
+struct vx_image_options {
+    bool     is_writable;
+    bool     ignore_log;           /* read-only only */
+    uint64_t metadata_cache_bytes; /* 0: 32 MiB */
+    uint32_t log_length_for_tests; /* use only so many bytes of the log, as reader and as writer; 0: all of it.
+                                    * Small rings make wrap, reuse and full logs happen in every run */
+};
+
+int vx_image_open(struct vx_image **out, struct vhdx_storage *storage, const struct vx_image_options *options,
+                  struct vhdx_error *err);
+
+/* Frees the image whatever is returned. */
+int vx_image_close(struct vx_image *image, struct vhdx_error *err);
+
+/* Forget the image without touching the storage any more: what a kill does.  For tests. */
+void vx_image_abandon(struct vx_image *image);
+
+void vx_image_set_below(struct vx_image *image, const struct vx_below *below);
+
+/* Read-only facts, fixed by open. */
+const struct vx_geometry   *vx_image_geometry(const struct vx_image *image);
+const struct vx_metadata   *vx_image_metadata(const struct vx_image *image);
+const struct vx_findings   *vx_image_findings(const struct vx_image *image);
+bool                        vx_image_is_writable(const struct vx_image *image);
+void vx_image_fill_info(struct vx_image *image, struct vhdx_info *out, struct vhdx_error *err);
+
+/* A held range of guest blocks (rank BLOCK). */
+struct vx_held {
+    uint64_t        first_block, last_block;
+    bool            is_exclusive, is_granted;
+    struct vx_held *previous, *next;
+};
+void vx_image_hold(struct vx_image *image, struct vx_held *held, uint64_t guest_offset, uint64_t length,
+                   bool is_exclusive);
+void vx_image_release(struct vx_image *image, struct vx_held *held);
+
+/* What one layer says about the beginning of a guest range. */
+enum vx_layer_source { VX_LAYER_DATA, VX_LAYER_ZERO, VX_LAYER_UNSET, VX_LAYER_BELOW };
+struct vx_layer_extent {
+    enum vx_layer_source source; /* UNSET: reads as zeros, nothing is stored (state 0 without parent) */
+    uint64_t             length; /* bytes from the range's start, at least 1 */
+    uint64_t             file_offset; /* DATA */
+};
+/* The caller holds the range (shared is enough), or is the only user.  Extents that continue each other in the file are
+ * merged up to `length`. */
+int vx_image_resolve(struct vx_image *image, uint64_t guest_offset, uint64_t length, struct vx_layer_extent *out,
+                     struct vhdx_error *err);
+
+/* Payload bytes as they lie in the file (through the replayed view). */
+int vx_image_read_payload(struct vx_image *image, void *buffer, size_t length, uint64_t file_offset,
+                          struct vhdx_error *err);
+
+/* Modify.  Ranges lie inside the disk (the caller checked).  Thread-safe; the caller holds nothing. */
+int vx_image_write(struct vx_image *image, const void *buffer, size_t length, uint64_t guest_offset,
+                   struct vhdx_error *err);
+int vx_image_zero(struct vx_image *image, uint64_t guest_offset, uint64_t length, bool only_fast,
+                  struct vhdx_error *err);
+int vx_image_trim(struct vx_image *image, uint64_t guest_offset, uint64_t length, struct vhdx_error *err);
+int vx_image_flush(struct vx_image *image, struct vhdx_error *err);
+
+/* Free the sector bitmap block of a chunk in which no block is in state 7 (rule R2 guards its space).  *is_freed tells
+ * whether there was one.  For compact and for tests. */
+int vx_image_drop_bitmap(struct vx_image *image, uint64_t chunk_index, bool *is_freed, struct vhdx_error *err);
+
+/* Host file the payload lies in, for SEEK_DATA inside DATA extents. */
+struct vhdx_storage *vx_image_storage(struct vx_image *image);
+
+#endif

@@ -1,0 +1,67 @@
+/* Calling a storage.  Thin wrappers, so that callers do not spell out the method table. */
+#ifndef VX_STORAGE_H
+#define VX_STORAGE_H
+
+#include <vhdx/storage.h>
+
+static inline int
+vx_storage_read(struct vhdx_storage *storage, void *buffer, size_t length, uint64_t file_offset,
+                struct vhdx_error *err)
+{
+    struct iovec vector = { .iov_base = buffer, .iov_len = length };
+
+    return storage->methods->readv(storage, &vector, 1, file_offset, err);
+}
+
+static inline int
+vx_storage_write(struct vhdx_storage *storage, const void *buffer, size_t length, uint64_t file_offset,
+                 struct vhdx_error *err)
+{
+    struct iovec vector = { .iov_base = (void *)(uintptr_t)buffer, .iov_len = length };
+
+    return storage->methods->writev(storage, &vector, 1, file_offset, err);
+}
+
+static inline int
+vx_storage_flush(struct vhdx_storage *storage, struct vhdx_error *err)
+{
+    return storage->methods->flush(storage, err);
+}
+
+static inline int
+vx_storage_get_size(struct vhdx_storage *storage, uint64_t *out, struct vhdx_error *err)
+{
+    return storage->methods->get_size(storage, out, err);
+}
+
+static inline int
+vx_storage_set_size(struct vhdx_storage *storage, uint64_t size, struct vhdx_error *err)
+{
+    return storage->methods->set_size(storage, size, err);
+}
+
+static inline int
+vx_storage_zero(struct vhdx_storage *storage, uint64_t file_offset, uint64_t length, enum vhdx_zero_mode mode,
+                struct vhdx_error *err)
+{
+    return storage->methods->zero(storage, file_offset, length, mode, err);
+}
+
+static inline int
+vx_storage_allocate(struct vhdx_storage *storage, uint64_t file_offset, uint64_t length, struct vhdx_error *err)
+{
+    return storage->methods->allocate(storage, file_offset, length, err);
+}
+
+/* Everything is data where a storage cannot tell. */
+int vx_storage_next_data(struct vhdx_storage *storage, uint64_t file_offset, uint64_t *start, uint64_t *end,
+                         struct vhdx_error *err);
+
+/* Read up to length bytes, fewer at the end of the file; what is missing is zero-filled.  *got is what was there. */
+int vx_storage_read_prefix(struct vhdx_storage *storage, void *buffer, size_t length, uint64_t file_offset,
+                           size_t *got, struct vhdx_error *err);
+
+/* The storage's name, or "image". */
+const char *vx_storage_name(const struct vhdx_storage *storage);
+
+#endif
