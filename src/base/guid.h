@@ -2,6 +2,7 @@
 #ifndef VX_GUID_H
 #define VX_GUID_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -29,7 +30,9 @@ int vx_random_bytes(void *buffer, size_t length, struct vhdx_error *err);
 /* A random (version 4) GUID in Windows binary form, never all zero. */
 int vx_guid_random(struct vhdx_guid *out, struct vhdx_error *err);
 
+#ifdef VHDX_TEST_HOOKS
 /* Tests make randomness repeat: a non-zero seed starts a known sequence, 0 goes back to the system's. */
 void vx_random_seed_for_tests(uint64_t seed);
+#endif
 
 #endif

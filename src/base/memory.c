@@ -1,0 +1,73 @@
+/*
+ * Memory.  A size of 0 is an allocation like any other, so that NULL always means out of memory.
+ *
+ * In builds for tests one allocation can be made to fail, counted from the moment it was asked for.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+#ifdef VHDX_TEST_HOOKS
+#include <stdatomic.h>
+
+static atomic_size_t allocation_count;
+static atomic_size_t failing_allocation;
+
+size_t
+vx_alloc_fail_nth_for_tests(size_t n)
+{
+    atomic_store(&failing_allocation, n);
+    return atomic_exchange(&allocation_count, 0);
+}
+
+static int
+must_fail(void)
+{
+    return atomic_fetch_add(&allocation_count, 1) + 1 == atomic_load(&failing_allocation);
+}
+#else
+static inline int
+must_fail(void)
+{
+    return 0;
+}
+#endif
+
+void *
+vx_alloc(size_t size)
+{
+    return must_fail() ? NULL : malloc(size > 0 ? size : 1);
+}
+
+void *
+vx_alloc_zeroed(size_t count, size_t size)
+{
+    if (count == 0 || size == 0)
+        count = size = 1;
+    return must_fail() ? NULL : calloc(count, size); /* which looks for the wrap itself */
+}
+
+void *
+vx_realloc_array(void *old, size_t count, size_t size)
+{
+    if (must_fail() || (size > 0 && count > SIZE_MAX / size))
+        return NULL;
+    return realloc(old, count * size > 0 ? count * size : 1);
+}
+
+char *
+vx_strdup(const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *copy = vx_alloc(size);
+
+    return copy ? memcpy(copy, text, size) : NULL;
+}
+
+void
+vx_free(void *memory)
+{
+    free(memory);
+}

@@ -1,0 +1,8 @@
+/* The version, as the build names it. */
+#include <vhdx/disk.h>
+
+const char *
+vhdx_version(void)
+{
+    return VHDX_VERSION;
+}
