@@ -2,6 +2,8 @@
 #ifndef VX_FINDINGS_H
 #define VX_FINDINGS_H
 
+#include <stdint.h>
+
 #include <vhdx/error.h>
 
 struct vx_findings {
@@ -16,7 +18,8 @@ void vx_findings_init(struct vx_findings *findings, void (*report)(void *, const
 /* Severity of the worst finding, NONE when there is none. */
 enum vhdx_severity vx_findings_severity(const struct vx_findings *findings);
 
-/* Report that rule V<rule> is broken.  `code` is what open returns if the severity makes it refuse.  Returns code. */
+/* Report that rule V<rule> is broken.  `code` is what open returns if the severity makes it refuse.  Returns code.
+ * Wherever findings are taken, NULL means that nobody listens. */
 int vx_find(struct vx_findings *findings, enum vhdx_severity severity, int rule, int code, enum vhdx_part part,
             uint64_t file_offset, const char *format, ...) __attribute__((format(printf, 7, 8)));
 

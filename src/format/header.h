@@ -3,6 +3,7 @@
 #define VX_HEADER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <vhdx/guid.h>
