@@ -1,0 +1,426 @@
+/*
+ * The nbdkit plugin: one VHDX image, served over NBD.  Thin over <vhdx/disk.h>.
+ *
+ * An image can be opened for writing once, and NBD clients open several connections, so all connections share one disk:
+ *
+ *   P1  Before nbdkit goes into the background the image is opened read-only: a bad or busy image stops the server from
+ *       starting, with the reason, rather than every client later.
+ *   P2  The first connection that wants to write reopens it for writing, provided no connection uses it yet.  Only then
+ *       is it known whether nbdkit was started with -r, and nobody's image is replayed for a client that never came.
+ *   P3  From then on the disk stays open until the server ends.  Connections count as users from open to close.
+ *   P4  Since all connections share the disk, a flush on one covers what the others wrote: multi-conn is safe.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include <vhdx/disk.h>
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+/* One answer about extents: enough for 256 MiB of scattered blocks.  Clients ask again where the answer ends. */
+#define EXTENTS_PER_ANSWER 256
+
+#define PREFERRED_BLOCK_SIZE 4096u
+#define MAXIMUM_BLOCK_SIZE   (32u << 20)
+
+/* Set by configuration, before there are threads. */
+static struct {
+    char *path; /* absolute: nbdkit leaves the directory it was started in */
+    bool  is_read_only;
+    bool  ignores_log; /* then is_read_only too */
+} config;
+
+/* The one disk, and who uses it. */
+static struct {
+    pthread_mutex_t   lock; /* guards the members below; requests read `disk` without it, see P3 */
+    struct vhdx_disk *disk;
+    bool              is_writable;
+    unsigned          user_count;
+    char              description[64];
+} shared = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* Tell nbdkit and its log about an error; the client gets the errno.  Returns -1, as every callback does on failure. */
+static int
+refuse(const struct vhdx_error *err)
+{
+    nbdkit_error("%s: %s", config.path, err->message);
+    nbdkit_set_error(vhdx_code_errno(err->code));
+    return -1;
+}
+
+static int
+parse_flag(bool *out, const char *value)
+{
+    int is_set = nbdkit_parse_bool(value);
+
+    if (is_set < 0)
+        return -1;
+    *out = is_set != 0;
+    return 0;
+}
+
+static int
+plugin_config(const char *key, const char *value)
+{
+    if (strcmp(key, "file") == 0) {
+        free(config.path);
+        config.path = nbdkit_absolute_path(value);
+        return config.path == NULL ? -1 : 0;
+    }
+    if (strcmp(key, "readonly") == 0)
+        return parse_flag(&config.is_read_only, value);
+    if (strcmp(key, "ignore-log") == 0)
+        return parse_flag(&config.ignores_log, value);
+    nbdkit_error("unknown parameter '%s'", key);
+    return -1;
+}
+
+static int
+plugin_config_complete(void)
+{
+    if (config.path == NULL) {
+        nbdkit_error("which image? give file=<IMAGE>");
+        return -1;
+    }
+    if (config.ignores_log)
+        config.is_read_only = true;
+    return 0;
+}
+
+#define plugin_config_help \
+    "file=<IMAGE>     (required) The VHDX image to serve.\n" \
+    "readonly=true    Serve it read-only; not one byte of the file changes.\n" \
+    "ignore-log=true  Serve the file as it lies, without the writes in its log; read-only."
+
+static void
+plugin_dump(void)
+{
+    printf("vhdx_library_version=%s\n", vhdx_version());
+}
+
+/* A word for the export's description: type and size of blocks, as the image says. */
+static int
+describe_locked(struct vhdx_error *err)
+{
+    static const char *const type_names[] = {
+        [VHDX_TYPE_DYNAMIC] = "dynamic", [VHDX_TYPE_FIXED] = "fixed", [VHDX_TYPE_DIFFERENCING] = "differencing",
+    };
+    struct vhdx_info *info;
+    int rc;
+
+    info = malloc(sizeof *info); /* some KiB: not for a connection's stack */
+    if (info == NULL) {
+        *err = (struct vhdx_error){ .code = VHDX_E_NO_MEMORY, .message = "out of memory" };
+        return err->code;
+    }
+    rc = vhdx_disk_get_info(shared.disk, 0, info, err);
+    if (rc == VHDX_OK)
+        snprintf(shared.description, sizeof shared.description, "%s VHDX, %" PRIu32 " MiB blocks",
+                 type_names[info->type], info->block_size >> 20);
+    free(info);
+    return rc;
+}
+
+static int
+close_disk_locked(struct vhdx_error *err)
+{
+    struct vhdx_disk *disk = shared.disk;
+
+    shared.disk = NULL;
+    shared.is_writable = false;
+    return disk == NULL ? VHDX_OK : vhdx_disk_close(disk, err);
+}
+
+static int
+open_disk_locked(bool for_writing, struct vhdx_error *err)
+{
+    struct vhdx_open_options options = { .format = VHDX_FORMAT_VHDX };
+    int rc;
+
+    if (for_writing)
+        options.flags |= VHDX_OPEN_WRITE;
+    if (config.ignores_log)
+        options.flags |= VHDX_OPEN_IGNORE_LOG;
+    rc = vhdx_disk_open_path(&shared.disk, config.path, &options, err);
+    if (rc < 0) {
+        shared.disk = NULL;
+        return rc;
+    }
+    shared.is_writable = for_writing;
+    rc = describe_locked(err);
+    if (rc < 0)
+        close_disk_locked(NULL);
+    return rc;
+}
+
+/* P1. */
+static int
+plugin_get_ready(void)
+{
+    struct vhdx_error err;
+    int rc;
+
+    pthread_mutex_lock(&shared.lock);
+    rc = open_disk_locked(false, &err);
+    pthread_mutex_unlock(&shared.lock);
+    return rc < 0 ? refuse(&err) : 0;
+}
+
+/* P2: what the next connection needs is open when this returns 0. */
+static int
+prepare_disk_locked(bool for_writing, struct vhdx_error *err)
+{
+    int rc;
+
+    if (shared.disk != NULL && (shared.user_count > 0 || shared.is_writable || !for_writing))
+        return VHDX_OK;
+    rc = close_disk_locked(err);
+    if (rc < 0)
+        return rc;
+    return open_disk_locked(for_writing, err);
+}
+
+static void *
+plugin_open(int readonly)
+{
+    struct vhdx_error err;
+    int rc;
+
+    pthread_mutex_lock(&shared.lock);
+    rc = prepare_disk_locked(!readonly && !config.is_read_only, &err);
+    if (rc == VHDX_OK)
+        shared.user_count++;
+    pthread_mutex_unlock(&shared.lock);
+
+    if (rc < 0) {
+        refuse(&err);
+        return NULL;
+    }
+    return shared.disk; /* P3: nobody replaces it while this connection is a user */
+}
+
+static void
+plugin_close(void *handle)
+{
+    (void)handle;
+    pthread_mutex_lock(&shared.lock);
+    shared.user_count--;
+    pthread_mutex_unlock(&shared.lock);
+}
+
+/* All connections are gone; the process still may say something. */
+static void
+plugin_cleanup(void)
+{
+    struct vhdx_error err;
+
+    pthread_mutex_lock(&shared.lock);
+    if (close_disk_locked(&err) < 0)
+        refuse(&err);
+    pthread_mutex_unlock(&shared.lock);
+}
+
+/* Also reached when the server never served: a bad parameter, --dump-plugin. */
+static void
+plugin_unload(void)
+{
+    plugin_cleanup();
+    free(config.path);
+}
+
+static int64_t
+plugin_get_size(void *handle)
+{
+    return (int64_t)vhdx_disk_size(handle); /* at most 64 TiB, or what an off_t holds for a raw file */
+}
+
+static const char *
+plugin_export_description(void *handle)
+{
+    (void)handle;
+    return shared.description;
+}
+
+static int
+plugin_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
+{
+    (void)handle;
+    *minimum = 1;
+    *preferred = PREFERRED_BLOCK_SIZE;
+    *maximum = MAXIMUM_BLOCK_SIZE;
+    return 0;
+}
+
+static int
+plugin_can_write(void *handle)
+{
+    (void)handle;
+    return shared.is_writable;
+}
+
+static int
+answer_yes(void *handle)
+{
+    (void)handle;
+    return 1;
+}
+
+/* A cache request is a read into the page cache: nbdkit does it. */
+static int
+plugin_can_cache(void *handle)
+{
+    (void)handle;
+    return NBDKIT_CACHE_EMULATE;
+}
+
+static int
+plugin_can_fua(void *handle)
+{
+    (void)handle;
+    return NBDKIT_FUA_NATIVE;
+}
+
+static int
+plugin_pread(void *handle, void *buffer, uint32_t length, uint64_t guest_offset, uint32_t flags)
+{
+    struct vhdx_error err;
+
+    (void)flags;
+    return vhdx_disk_read(handle, buffer, length, guest_offset, &err) < 0 ? refuse(&err) : 0;
+}
+
+static int
+plugin_flush(void *handle, uint32_t flags)
+{
+    struct vhdx_error err;
+
+    (void)flags;
+    return vhdx_disk_flush(handle, &err) < 0 ? refuse(&err) : 0;
+}
+
+/* What a write with FUA still owes: to be durable before it is answered. */
+static int
+finish_write(void *handle, uint32_t flags)
+{
+    return (flags & NBDKIT_FLAG_FUA) != 0 ? plugin_flush(handle, 0) : 0;
+}
+
+static int
+plugin_pwrite(void *handle, const void *buffer, uint32_t length, uint64_t guest_offset, uint32_t flags)
+{
+    struct vhdx_error err;
+
+    if (vhdx_disk_write(handle, buffer, length, guest_offset, &err) < 0)
+        return refuse(&err);
+    return finish_write(handle, flags);
+}
+
+static int
+plugin_trim(void *handle, uint32_t length, uint64_t guest_offset, uint32_t flags)
+{
+    struct vhdx_error err;
+
+    if (vhdx_disk_trim(handle, guest_offset, length, &err) < 0)
+        return refuse(&err);
+    return finish_write(handle, flags);
+}
+
+/*
+ * Write zeros.  Without MAY_TRIM the client wants the space kept, so that later writes cannot fail for want of it;
+ * a block in state ZERO gives it back.  EOPNOTSUPP lets nbdkit write the zeros as data, or, when they were to be
+ * fast, is the answer.
+ */
+static int
+plugin_zero(void *handle, uint32_t length, uint64_t guest_offset, uint32_t flags)
+{
+    unsigned zero_flags = (flags & NBDKIT_FLAG_FAST_ZERO) != 0 ? VHDX_ZERO_FAST : 0;
+    struct vhdx_error err;
+    int rc;
+
+    if ((flags & NBDKIT_FLAG_MAY_TRIM) == 0) {
+        nbdkit_set_error(EOPNOTSUPP);
+        return -1;
+    }
+    rc = vhdx_disk_zero(handle, guest_offset, length, zero_flags, &err);
+    if (rc == VHDX_E_UNSUPPORTED) {
+        nbdkit_set_error(EOPNOTSUPP); /* nothing to report: the client asked whether it is fast */
+        return -1;
+    }
+    if (rc < 0)
+        return refuse(&err);
+    return finish_write(handle, flags);
+}
+
+static uint32_t
+nbd_extent_type(const struct vhdx_extent *extent)
+{
+    uint32_t type = 0;
+
+    if ((extent->flags & VHDX_EXTENT_DATA) == 0)
+        type |= NBDKIT_EXTENT_HOLE;
+    if ((extent->flags & VHDX_EXTENT_ZERO) != 0)
+        type |= NBDKIT_EXTENT_ZERO;
+    return type;
+}
+
+/* The answer may end before the range does; nbdkit joins neighbours of one type. */
+static int
+plugin_extents(void *handle, uint32_t length, uint64_t guest_offset, uint32_t flags,
+                    struct nbdkit_extents *answer)
+{
+    struct vhdx_extent extents[EXTENTS_PER_ANSWER];
+    struct vhdx_error err;
+    size_t count;
+    size_t i;
+
+    (void)flags;
+    if (vhdx_disk_resolve_sparse(handle, guest_offset, length, extents, EXTENTS_PER_ANSWER, &count, &err) < 0)
+        return refuse(&err);
+    for (i = 0; i < count; i++)
+        if (nbdkit_add_extent(answer, extents[i].guest_offset, extents[i].length, nbd_extent_type(&extents[i])) < 0)
+            return -1;
+    return 0;
+}
+
+static struct nbdkit_plugin plugin = {
+    .name               = "vhdx",
+    .longname           = "Hyper-V VHDX disks",
+    .version            = VHDX_VERSION,
+    .description        = "Serves a Hyper-V VHDX image, crash-safe and from many threads, with libvhdx.",
+    .config             = plugin_config,
+    .config_complete    = plugin_config_complete,
+    .config_help        = plugin_config_help,
+    .magic_config_key   = "file",
+    .dump_plugin        = plugin_dump,
+    .get_ready          = plugin_get_ready,
+    .cleanup            = plugin_cleanup,
+    .unload             = plugin_unload,
+    .open               = plugin_open,
+    .close              = plugin_close,
+    .get_size           = plugin_get_size,
+    .export_description = plugin_export_description,
+    .block_size         = plugin_block_size,
+    .can_write          = plugin_can_write,
+    .can_multi_conn     = answer_yes, /* P4 */
+    .can_fast_zero      = answer_yes,
+    .can_fua            = plugin_can_fua,
+    .can_cache          = plugin_can_cache,
+    .pread              = plugin_pread,
+    .pwrite             = plugin_pwrite,
+    .flush              = plugin_flush,
+    .trim               = plugin_trim,
+    .zero               = plugin_zero,
+    .extents            = plugin_extents,
+};
+
+struct nbdkit_plugin *plugin_init(void); /* the macro declares no prototype */
+NBDKIT_REGISTER_PLUGIN(plugin)
