@@ -3,6 +3,7 @@
 #define VX_IDENTIFIER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "format/findings.h"
