@@ -81,6 +81,7 @@ struct vx_log_entry_check {
     uint64_t descriptors_left, data_count;
     uint64_t highest_target_end;      /* largest end of any descriptor's target: V43 */
     uint32_t stored_checksum, checksum;
+    bool     has_stray_bits;          /* a reserved field or an unused descriptor slot is not zero: E14, V46 */
 };
 enum vx_log_verdict { VX_LOG_INVALID, VX_LOG_MORE, VX_LOG_VALID };
 

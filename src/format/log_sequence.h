@@ -20,6 +20,7 @@ struct vx_log_place {
     uint64_t highest_target_end;
     uint32_t next;                /* scratch: index of the entry that follows it, or UINT32_MAX */
     uint32_t previous;            /* scratch */
+    bool     has_stray_bits;      /* V46: as the entry's check found */
 };
 
 /*
@@ -30,7 +31,7 @@ struct vx_log_place {
 bool vx_log_find_active(struct vx_log_place *places, size_t count, uint64_t log_length, uint32_t *tail_index,
                         uint32_t *head_index);
 
-/* V31, V43, V44, V45, V47 over the part to be replayed. */
+/* V31, V43 to V47 over the part to be replayed.  `log_offset` is for messages. */
 void vx_log_sequence_judge(const struct vx_log_place *places, uint32_t tail_index, uint32_t head_index,
                            uint64_t log_offset, uint64_t log_length, uint64_t file_length,
                            struct vx_findings *findings);
