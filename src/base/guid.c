@@ -4,9 +4,6 @@
  */
 #include <errno.h>
 #include <unistd.h>
-#ifdef __APPLE__
-#include <sys/random.h>
-#endif
 
 #include "base/bytes.h"
 #include "base/error.h"
