@@ -1,12 +1,12 @@
 /*
  * The nbdkit plugin: one VHDX image, served over NBD.  Thin over <vhdx/disk.h>.
  *
- * An image can be opened for writing once, and NBD clients open several connections, so all connections share one disk:
+ * An image can be opened for writing once, and NBD clients open several connections: all of them share one disk.
  *
- *   P1  Before nbdkit goes into the background the image is opened read-only: a bad or busy image stops the server from
- *       starting, with the reason, rather than every client later.
- *   P2  The first connection that wants to write reopens it for writing, provided no connection uses it yet.  Only then
- *       is it known whether nbdkit was started with -r, and nobody's image is replayed for a client that never came.
+ *   P1  Before nbdkit goes into the background the image is opened read-only: a bad or busy image stops the server
+ *       from starting, with the reason, rather than every client later.
+ *   P2  The first connection that wants to write reopens it for writing, provided no connection uses it yet.  Only
+ *       then is it known whether nbdkit was started with -r, and nothing is replayed for a client that never came.
  *   P3  From then on the disk stays open until the server ends.  Connections count as users from open to close.
  *   P4  Since all connections share the disk, a flush on one covers what the others wrote: multi-conn is safe.
  */
@@ -48,7 +48,7 @@ static struct {
     char              description[64];
 } shared = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* Tell nbdkit and its log about an error; the client gets the errno.  Returns -1, as every callback does on failure. */
+/* Log an error, and give the client its errno.  Returns -1, as every callback does on failure. */
 static int
 refuse(const struct vhdx_error *err)
 {

@@ -3,7 +3,8 @@
  * static programs under qemu-user, musl.  The tests are the same sources; the output is TAP.
  *
  *   - One group per program, so that the output has one plan.
- *   - An assert that fails prints where and what, and leaves the test by longjmp; the group goes on with the next test.
+ *   - An assert that fails prints where and what, and leaves the test by longjmp; the group goes on with the
+ *     next test.
  *   - Integers are compared as cmocka compares them: converted to the widest unsigned type.
  */
 #ifndef UNIT_SHIM_CMOCKA_H
@@ -79,7 +80,8 @@ shim_check_int(uintmax_t a, uintmax_t b, int want_equal, const char *text, const
 }
 
 __attribute__((unused)) static void
-shim_check_range(uintmax_t value, uintmax_t minimum, uintmax_t maximum, const char *text, const char *file, int line)
+shim_check_range(uintmax_t value, uintmax_t minimum, uintmax_t maximum, const char *text, const char *file,
+                 int line)
 {
     if (value < minimum || value > maximum)
         shim_fail_message(file, line, "%s: %" PRIuMAX " is not in %" PRIuMAX "..%" PRIuMAX, text, value, minimum,
@@ -102,14 +104,17 @@ shim_check_memory(const void *a, const void *b, size_t size, const char *file, i
 
     for (i = 0; i < size; i++)
         if (left[i] != right[i])
-            shim_fail_message(file, line, "memory differs at %zu of %zu: 0x%02x != 0x%02x", i, size, left[i], right[i]);
+            shim_fail_message(file, line, "memory differs at %zu of %zu: 0x%02x != 0x%02x", i, size, left[i],
+                              right[i]);
 }
 
 /* An integer or a pointer, of any sign, as cmocka's own cast does it. */
 #define SHIM_INTEGER(value) ((uintmax_t)(value))
 
-#define assert_true(condition) ((condition) ? (void)0 : shim_fail_message(__FILE__, __LINE__, "not true: %s", #condition))
-#define assert_false(condition) ((condition) ? shim_fail_message(__FILE__, __LINE__, "true: %s", #condition) : (void)0)
+#define assert_true(condition) \
+    ((condition) ? (void)0 : shim_fail_message(__FILE__, __LINE__, "not true: %s", #condition))
+#define assert_false(condition) \
+    ((condition) ? shim_fail_message(__FILE__, __LINE__, "true: %s", #condition) : (void)0)
 #define assert_int_equal(a, b) \
     shim_check_int(SHIM_INTEGER(a), SHIM_INTEGER(b), 1, #a " == " #b, __FILE__, __LINE__)
 #define assert_int_not_equal(a, b) \

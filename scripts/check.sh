@@ -1,0 +1,211 @@
+#!/bin/bash
+# Every test, step by step.
+#
+#   scripts/check.sh              all steps: what `make check` runs
+#   scripts/check.sh STEP...      only these (see the table)
+#   scripts/check.sh long         the random tests, for HOURS hours
+#   scripts/check.sh fuzz         the fuzzers, SECONDS_EACH seconds each
+#
+# Quiet but for one line a step and what failed.  Builds and logs are kept under build-check/STEP.  The last line is
+# `N passed, N failed`, with `, N skipped` where something was; the exit status is 1 when anything failed.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+# The table: what runs by default, in this order.  Each step is a function below.
+steps="gcc crash command nbd peers clang sanitizers threads fuzzers s390x i686 musl"
+
+builds=build-check
+jobs=$(nproc)
+passed=0 failed=0 skipped=0
+
+# Sanitizers are slow and find what they can find early; the full count runs on gcc's build.
+small_crash_states=4000
+
+export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+export PATH=/usr/bin:$PATH # the distribution's python3 is the one that has nbd and pytest
+
+# ---- what the steps are made of ----
+
+# add_counts RESULT_FILE...: count, and print what failed.
+add_counts() {
+    local counts p f s
+    if ! counts=$(scripts/count-results.py "$@" 2>&1); then
+        printf '%s\n' "$counts"
+        counts="0 1 0"
+    fi
+    read -r p f s <<<"$counts"
+    step_passed=$((step_passed + p)) step_failed=$((step_failed + f)) step_skipped=$((step_skipped + s))
+    printf '%s\n' "$counts" | tail -n +2
+}
+
+# fail_step LOG WHAT: a step that could not even run counts as one failure.
+fail_step() {
+    echo "FAILED $2 (all of it in $1)"
+    tail -n 40 "$1" | cut -c 1-300 | sed 's/^/    /'
+    step_failed=$((step_failed + 1))
+}
+
+# build STEP [meson options]: configure once, build everything, warnings are errors.
+build() {
+    local step=$1 directory=$builds/$1 log=$builds/$1.log
+    shift
+    if [ ! -f "$directory/build.ninja" ]; then
+        rm -rf "$directory"
+        if ! meson setup -Dwerror=true "$@" "$directory" >"$log" 2>&1; then
+            fail_step "$log" "meson setup"
+            return 1
+        fi
+    fi
+    if ! ninja -j "$jobs" -C "$directory" >"$log" 2>&1; then
+        fail_step "$log" "build"
+        return 1
+    fi
+}
+
+# suites STEP SUITE...: run the tests of these suites, as many as there are in the build of STEP.
+suites() {
+    local step=$1 directory=$builds/$1 log=$builds/$1-$2.log results=$builds/$1/meson-logs/$2.json expected suite
+    local arguments=()
+    shift
+    expected=$(meson introspect --tests "$directory" | python3 -c '
+import json, sys
+wanted = set(sys.argv[1:])
+print(sum(any(suite.split(":")[-1] in wanted for suite in test["suite"]) for test in json.load(sys.stdin)))' "$@")
+    [ "$expected" -gt 0 ] || return 0
+    for suite in "$@"; do
+        arguments+=(--suite "$suite")
+    done
+    rm -f "$results"
+    meson test -C "$directory" --num-processes "$jobs" --logbase "$1" "${arguments[@]}" >"$log" 2>&1
+    if [ ! -f "$results" ] || [ "$(wc -l <"$results")" -ne "$expected" ]; then
+        fail_step "$log" "meson test: not every test ran"
+        return 1
+    fi
+    add_counts "$results"
+}
+
+# python_tests FOLDER: pytest over tests/FOLDER, against the programs of gcc's build.
+python_tests() {
+    local folder=$1 results=$builds/$1.xml log=$builds/$1.log
+    ls "tests/$folder"/test_*.py >/dev/null 2>&1 || return 0
+    rm -f "$results"
+    VHDX_BUILD=$PWD/$builds/gcc /usr/bin/python3 -m pytest -q -p no:cacheprovider --junitxml="$results" \
+        "tests/$folder" >"$log" 2>&1
+    if [ -f "$results" ]; then
+        add_counts "$results"
+    else
+        fail_step "$log" "pytest"
+    fi
+}
+
+# gcc's programs, which several steps run: built once a run, whichever step comes first.
+gcc_build=unknown
+need_gcc_build() {
+    case $gcc_build in
+    good) return 0 ;;
+    bad)
+        echo "FAILED for want of gcc's build"
+        step_failed=$((step_failed + 1))
+        return 1
+        ;;
+    esac
+    gcc_build=bad
+    build gcc && gcc_build=good
+}
+
+# ---- the steps ----
+
+step_gcc() {
+    need_gcc_build && suites gcc unit boundaries model corpus stress
+}
+
+step_crash() {
+    need_gcc_build && suites gcc crash
+}
+
+step_command() {
+    need_gcc_build && suites gcc command && python_tests command
+}
+
+step_nbd() {
+    need_gcc_build && python_tests nbd
+}
+
+step_peers() {
+    need_gcc_build && suites gcc peers && python_tests peers
+}
+
+step_clang() {
+    CC=clang build clang && suites clang unit
+}
+
+step_sanitizers() {
+    build sanitizers -Db_sanitize=address,undefined -Dnbdkit=disabled &&
+        VHDX_CRASH_STATES=$small_crash_states suites sanitizers unit model corpus crash
+}
+
+step_threads() {
+    build threads -Db_sanitize=thread -Dnbdkit=disabled && suites threads unit stress
+}
+
+# clang's sanitizers and, over them, the fuzzers, for a short while each.
+step_fuzzers() {
+    CC=clang build fuzzers -Db_sanitize=address,undefined -Db_lundef=false -Dnbdkit=disabled || return
+    suites fuzzers unit
+    VHDX_FUZZ_SECONDS=${SECONDS_EACH:-10} suites fuzzers fuzz
+}
+
+# Other hosts: emulated, statically linked, without cmocka and json-c.
+foreign() {
+    local host=$1 file=$2
+    build "$host" "$file" "scripts/cross/$host.ini" -Dcmocka_shim=true -Dcommand=disabled -Dnbdkit=disabled &&
+        suites "$host" unit model corpus
+}
+
+step_s390x() {
+    foreign s390x --cross-file
+}
+
+step_i686() {
+    foreign i686 --cross-file
+}
+
+step_musl() {
+    foreign musl --native-file
+}
+
+step_long() {
+    build gcc && VHDX_HOURS=${HOURS:-8} suites gcc crash model stress
+}
+
+# ---- go ----
+
+case "${1-}" in
+"")   ;;
+fuzz) steps=fuzzers ;;
+*)    steps=$* ;;
+esac
+mkdir -p "$builds"
+started=$SECONDS
+
+for step in $steps; do
+    if ! declare -F "step_$step" >/dev/null; then
+        echo "no step '$step'" >&2
+        exit 2
+    fi
+    step_passed=0 step_failed=0 step_skipped=0 step_started=$SECONDS
+    "step_$step"
+    printf '%-10s %6d passed %4d failed %4d skipped  %4d s\n' \
+        "$step" "$step_passed" "$step_failed" "$step_skipped" $((SECONDS - step_started))
+    passed=$((passed + step_passed)) failed=$((failed + step_failed)) skipped=$((skipped + step_skipped))
+done
+
+echo "logs are in $builds/; $((SECONDS - started)) s in all"
+if [ "$skipped" -gt 0 ]; then
+    echo "$passed passed, $failed failed, $skipped skipped"
+else
+    echo "$passed passed, $failed failed"
+fi
+[ "$failed" -eq 0 ]
