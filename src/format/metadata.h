@@ -41,10 +41,15 @@ extern const struct vhdx_guid vx_guid_item_incomplete;
 extern const struct vhdx_guid vx_guid_item_chs;
 extern const struct vhdx_guid vx_guid_item_pmem_label;
 
-/* Signature and count only (V75, V76); the rest is judged. */
+/* Signature and count only (V75, V76); the rest is judged.  The error carries rule and severity: it can be handed to
+ * vx_find_again as it is. */
 int vx_metadata_table_decode(struct vx_metadata_table *out, const uint8_t b[VX_METADATA_TABLE_SIZE], uint64_t at,
                              struct vhdx_error *err);
 void vx_metadata_table_encode(uint8_t b[VX_METADATA_TABLE_SIZE], const struct vx_metadata_table *table);
+
+/* The same piece by piece: an empty table, then entries one after another, at most VX_MAX_METADATA_ENTRIES. */
+void vx_metadata_table_begin(uint8_t b[VX_METADATA_TABLE_SIZE]);
+void vx_metadata_table_append(uint8_t b[VX_METADATA_TABLE_SIZE], const struct vx_metadata_entry *entry);
 
 /* V77 to V90, V94, V106: the table by itself.  `at` is the region's file offset.  n log n at most. */
 void vx_metadata_table_judge(const struct vx_metadata_table *table, const uint8_t b[VX_METADATA_TABLE_SIZE],
@@ -67,14 +72,20 @@ struct vx_metadata {
     bool has_locator;
 };
 
-/* Take one known item's bytes (any id: unknown ones are ignored).  A wrong length leaves has_* false. */
+/* Take one known item's bytes (any id: unknown ones are ignored).  A wrong length leaves has_* false.  Of a parent locator
+ * only its presence is taken, `bytes` may be NULL then. */
 void vx_metadata_take_item(struct vx_metadata *metadata, const struct vx_metadata_entry *entry, const uint8_t *bytes);
 
-/* V91 to V93, V95 to V105, V107 over the values.  `at` is the region's file offset. */
+/* V91 to V93, V95 to V105, V107 over the values.  `at` is the region's file offset.  After V98 the physical sector size is
+ * to be reported as the logical one, after V100 the disk id as zero: vx_metadata_settle. */
 void vx_metadata_judge(const struct vx_metadata *metadata, uint64_t at, struct vx_findings *findings);
+
+/* Give the values that V98 and V100 let pass their stand-ins.  After vx_metadata_judge. */
+void vx_metadata_settle(struct vx_metadata *metadata);
 
 /*
  * Encode a fresh metadata region's first bytes in Hyper-V's order (section 11 item 4): table and packed item data.
+ *   metadata                  the values; of the file's flags leave_blocks_allocated and has_parent count
  *   locator, locator_length   a parent locator item, or NULL, 0
  *   out                       at least VX_METADATA_TABLE_SIZE + 40 + locator_length bytes; *length is what was used
  */
