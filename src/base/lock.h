@@ -13,6 +13,8 @@
 #else
 #define VX_ANNOTATE(x)
 #endif
+/* VX_GUARDED_BY takes a variable of the file: in C, clang does not look among the other members of a struct.  There a
+ * comment on the group says which lock guards it, and VX_REQUIRES(object->lock) on each function ending in _locked. */
 #define VX_CAPABILITY(name)      VX_ANNOTATE(capability(name))
 #define VX_GUARDED_BY(lock)      VX_ANNOTATE(guarded_by(lock))
 #define VX_REQUIRES(lock)        VX_ANNOTATE(requires_capability(lock))
@@ -30,6 +32,7 @@ enum vx_rank {
     VX_RANK_SESSION,   /* the headers: first modification, log start */
     VX_RANK_COMMIT,    /* who commits, who waits */
     VX_RANK_META,      /* pages, block map, space */
+    VX_RANK_ROOM,      /* how many page edits may wait for a commit */
     VX_RANK_STORAGE    /* inside a storage */
 };
 

@@ -1,0 +1,66 @@
+/* The pieces of the POSIX storage; nobody outside of posix*.c includes this. */
+#ifndef VX_POSIX_H
+#define VX_POSIX_H
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <vhdx/storage.h>
+
+/* Lengths and offsets that the system takes: off_t is 64 bits wide in every build of ours. */
+#define VX_POSIX_OFFSET_MAX ((uint64_t)INT64_MAX)
+
+struct vx_posix {
+    struct vhdx_storage storage;
+    int                 descriptor;
+    bool                is_block_device;
+    atomic_uint         safe_mib; /* MiBs at the front that exist already and lie below RLIMIT_FSIZE */
+    char               *name;     /* owned */
+};
+
+extern const struct vhdx_storage_methods vx_posix_methods;
+
+/* posix_lock.c: keep others out, as QEMU does.  Taken locks end with vx_posix_unlock or the descriptor. */
+int  vx_posix_lock(int descriptor, bool is_writer, struct vhdx_error *err);
+void vx_posix_unlock(int descriptor);
+
+/* posix_traits.c: what is known of the file system or device below. */
+void vx_posix_find_traits(struct vhdx_storage_traits *traits, int descriptor, const struct stat *status,
+                          bool is_read_only);
+
+/*
+ * posix_limit.c: a write past RLIMIT_FSIZE must be an error, not the death of the process.  Enter before a call that
+ * may meet the limit, leave after it with its errno (0 on success).
+ */
+struct vx_posix_limit {
+    sigset_t old_mask;
+    bool     was_pending;
+};
+void vx_posix_limit_enter(struct vx_posix_limit *limit);
+void vx_posix_limit_leave(const struct vx_posix_limit *limit, int system_errno);
+
+/* Is every byte before `end` known to exist and to be within the limit?  And now it is. */
+bool vx_posix_is_safe(const struct vx_posix *posix, uint64_t end);
+void vx_posix_now_safe(struct vx_posix *posix, uint64_t end);
+void vx_posix_was_cut(struct vx_posix *posix, uint64_t size);
+void vx_posix_first_safe(struct vx_posix *posix, uint64_t size);
+
+/* The system's calls, so that tests can put short transfers, EINTR and missing features in their place. */
+struct vx_posix_calls {
+    ssize_t (*preadv)(int descriptor, const struct iovec *vector, int count, off_t offset);
+    ssize_t (*pwritev)(int descriptor, const struct iovec *vector, int count, off_t offset);
+    int (*fdatasync)(int descriptor);
+    int (*ftruncate)(int descriptor, off_t size);
+    int (*fallocate)(int descriptor, int mode, off_t offset, off_t length);
+    off_t (*lseek)(int descriptor, off_t offset, int whence);
+};
+#ifdef VHDX_TEST_HOOKS
+extern struct vx_posix_calls vx_posix_calls;
+#else
+extern const struct vx_posix_calls vx_posix_calls;
+#endif
+
+#endif
