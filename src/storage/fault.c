@@ -522,19 +522,21 @@ fault_zero(struct vhdx_storage *storage, uint64_t file_offset, uint64_t length, 
     return end_call(&call, VHDX_OK);
 }
 
-/* The pages of a range take room; no byte changes, so there is nothing for a power cut to choose. */
+/* The pages of a range take room.  No byte changes, but the room is as unflushed as everything else. */
 static bool
-take_room(struct vx_fault *fault, uint64_t file_offset, uint64_t length)
+take_room(struct vx_fault *fault, uint64_t file_offset, uint64_t length, uint64_t call_number)
 {
-    uint64_t index, end = vx_ceil_div(file_offset + length, VX_TREE_PAGE);
-    struct vx_tree_page *zero = vx_tree_page_zero();
-    bool is_done = true;
+    static const struct vx_tear whole = { VX_TEAR_NOT, 0 };
+    uint64_t start = vx_round_down(file_offset, VX_TREE_PAGE);
+    struct vx_change *change;
 
-    for (index = file_offset / VX_TREE_PAGE; is_done && index < end; index++)
-        if (vx_tree_get(&fault->readable, index) == NULL)
-            is_done = vx_tree_put(&fault->readable, index, zero);
-    vx_tree_page_release(zero);
-    return is_done;
+    change = vx_change_new(VX_CHANGE_ROOM, start, vx_round_up(file_offset + length, VX_TREE_PAGE) - start, 0);
+    if (change == NULL || !vx_fault_apply(&fault->readable, change, fault->options.tear_unit, whole) ||
+        !add_change(fault, change, call_number)) {
+        vx_change_release(change);
+        return false;
+    }
+    return true;
 }
 
 static int
@@ -558,7 +560,7 @@ fault_allocate(struct vhdx_storage *storage, uint64_t file_offset, uint64_t leng
     fitting = fitting_length(fault, file_offset, length);
     if (fitting < length && call.fails == 0)
         call.fails = ENOSPC;
-    is_done = call.fails != 0 || take_room(fault, file_offset, length);
+    is_done = call.fails != 0 || take_room(fault, file_offset, length, call.number);
     vx_mutex_unlock(&fault->lock);
 
     if (!is_done)

@@ -199,12 +199,31 @@ apply_hole(struct vx_tree *tree, const struct vx_change *change, uint32_t unit, 
     return true;
 }
 
+/* Room taken on the host: absent pages become pages of zeros. */
+static bool
+apply_room(struct vx_tree *tree, const struct vx_change *change)
+{
+    uint64_t index = change->file_offset / VX_TREE_PAGE, end = index + change->length / VX_TREE_PAGE;
+    struct vx_tree_page *zero = vx_tree_page_zero();
+    bool is_done = true;
+
+    for (; is_done && index < end; index++)
+        if (vx_tree_get(tree, index) == NULL)
+            is_done = vx_tree_put(tree, index, zero);
+    vx_tree_page_release(zero);
+    return is_done;
+}
+
 bool
 vx_fault_apply(struct vx_tree *tree, const struct vx_change *change, uint32_t unit, struct vx_tear tear)
 {
-    if (change->kind == VX_CHANGE_DATA)
-        return apply_data(tree, change, unit, tear);
-    return change->kind == VX_CHANGE_SIZE || apply_hole(tree, change, unit, tear);
+    switch (change->kind) {
+    case VX_CHANGE_DATA: return apply_data(tree, change, unit, tear);
+    case VX_CHANGE_HOLE: return apply_hole(tree, change, unit, tear);
+    case VX_CHANGE_ROOM: return apply_room(tree, change);
+    case VX_CHANGE_SIZE: break;
+    }
+    return true;
 }
 
 bool

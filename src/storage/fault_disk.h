@@ -18,7 +18,7 @@
 #include "storage/fault.h"
 #include "storage/fault_tree.h"
 
-enum vx_change_kind { VX_CHANGE_DATA, VX_CHANGE_HOLE, VX_CHANGE_SIZE };
+enum vx_change_kind { VX_CHANGE_DATA, VX_CHANGE_HOLE, VX_CHANGE_ROOM, VX_CHANGE_SIZE };
 
 /* Shared by the clones of a disk; never changed once it is in a list. */
 struct vx_change {
@@ -26,7 +26,7 @@ struct vx_change {
     enum vx_change_kind  kind;
     uint64_t             call_number;  /* of the call that made it: calls are kept or lost as a whole, or torn */
     uint64_t             number;       /* of the change: what a flush covers */
-    uint64_t             file_offset;  /* DATA: in units of tearing; HOLE: in pages */
+    uint64_t             file_offset;  /* DATA: in units of tearing; HOLE, ROOM: in pages */
     uint64_t             length;
     uint64_t             size;         /* SIZE: the new length of the file */
     uint8_t             *lost;         /* DATA: a bit per unit that a failed flush gave up; NULL: none */

@@ -470,6 +470,9 @@ test_full_host(void **state)
     assert_int_equal(vx_storage_allocate(bench.storage, 200 * 4096, 4096, NULL), VHDX_E_NO_SPACE);
     assert_int_equal(vx_storage_zero(bench.storage, 0, 4096, VHDX_ZERO_RELEASE, NULL), VHDX_OK);
     assert_int_equal(vx_storage_allocate(bench.storage, 200 * 4096, 4096, NULL), VHDX_OK);
+    flush(&bench);
+    cut(&bench, VX_KEEP_NONE, false, 0);
+    assert_int_equal(vx_fault_allocated(bench.fault), 4 * 4096);
     must_fill(&bench, 200 * 8, 8, 4); /* allocated before: cannot fail */
     assert_int_equal(fill(&bench, 0, 1, 5), VHDX_E_NO_SPACE);
     vx_fault_set_capacity(bench.fault, 0);
