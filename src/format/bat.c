@@ -1,8 +1,8 @@
 /*
  * BAT entries: what one entry says, and whether it may be believed.  docs/vhdx-format.md 2.7, 4.1, 4.2, 8.8.
  *
- * An entry is judged against the file's length and the places no block may lie in.  What only all entries together can
- * tell (two blocks at one place) is the business of those who see them all.
+ * An entry is judged against the file's length and the places no block may lie in.  What only all entries together
+ * can tell (two blocks at one place) is the business of those who see them all.
  *
  *   I1  vx_bat_payload_is_clean is true exactly when vx_bat_judge_payload would find nothing.
  */
@@ -84,7 +84,8 @@ join_ranges(struct vx_reserved_range *ranges, size_t count)
 }
 
 size_t
-vx_reserved_ranges(struct vx_reserved_range *out, const struct vx_header *header, const struct vx_region_table *table)
+vx_reserved_ranges(struct vx_reserved_range *out, const struct vx_header *header,
+                   const struct vx_region_table *table)
 {
     static const struct vx_sort_order by_offset = { range_is_less, swap_ranges };
     size_t count = 0;
@@ -142,8 +143,10 @@ vx_bat_payload_is_clean(uint64_t raw, uint64_t block_index, const struct vx_bat_
     (void)block_index; /* V136, the only rule that looks at it, is a finding itself */
     if (state < VX_BLOCK_FULLY_PRESENT && raw == state)
         return state <= VX_BLOCK_UNMAPPED;
-    if ((raw & RESERVED_MASK) != 0 || state == VX_BLOCK_NOT_PRESENT || state == VX_BLOCK_ZERO || state == 4 || state == 5)
+    if ((raw & RESERVED_MASK) != 0 || state == 4 || state == 5)
         return false;
+    if (state == VX_BLOCK_NOT_PRESENT || state == VX_BLOCK_ZERO)
+        return false; /* with an offset */
     if (state == VX_BLOCK_PARTIALLY_PRESENT && !limits->geometry->is_differencing)
         return false;
     return is_offset(file_offset) && file_offset + block_size <= usable_file_length(limits) &&
@@ -189,8 +192,8 @@ clear_bad_anchor(struct vx_bat_entry *entry, uint64_t at, const struct vx_bat_li
         !touches_reserved(limits, entry->file_offset, block_size))
         return;
     vx_find(findings, VHDX_SEVERITY_REPAIR, 139, VHDX_E_BAD_BAT, VHDX_PART_BAT, at,
-            "BAT entry: state %u anchored at 0x%" PRIx64 ", expected a place inside the file and outside of log and "
-            "regions", entry->state, entry->file_offset);
+            "BAT entry: state %u anchored at 0x%" PRIx64 ", expected a place inside the file and outside of log "
+            "and regions", entry->state, entry->file_offset);
     entry->file_offset = 0;
 }
 
@@ -209,26 +212,26 @@ judge_present(struct vx_bat_entry *entry, uint64_t at, uint64_t block_index, con
     }
     if (!is_offset(entry->file_offset))
         return vx_find(findings, VHDX_SEVERITY_BLOCK, 132, VHDX_E_BAD_BAT, VHDX_PART_BAT, at,
-                       "BAT entry of block %" PRIu64 ": state %u at 0x%" PRIx64 ", expected 1 MiB or more and below 2^63",
-                       block_index, entry->state, entry->file_offset);
+                       "BAT entry of block %" PRIu64 ": state %u at 0x%" PRIx64
+                       ", expected 1 MiB or more and below 2^63", block_index, entry->state, entry->file_offset);
     if (touches_reserved(limits, entry->file_offset, geometry->block_size))
         vx_find(findings, VHDX_SEVERITY_RO, 135, VHDX_E_BAD_BAT, VHDX_PART_BAT, at,
-                "BAT entry of block %" PRIu64 ": the block at 0x%" PRIx64 " overlaps headers, log or a region, expected "
-                "a place of its own", block_index, entry->file_offset);
+                "BAT entry of block %" PRIu64 ": the block at 0x%" PRIx64 " overlaps headers, log or a region, "
+                "expected a place of its own", block_index, entry->file_offset);
     if (entry->file_offset + geometry->block_size <= usable_length)
         return VHDX_OK;
 
     if (block_index + 1 == geometry->payload_block_count &&
         entry->file_offset + vx_geometry_block_length(geometry, block_index) <= usable_length) {
         vx_find(findings, VHDX_SEVERITY_WARN, 136, VHDX_E_TRUNCATED, VHDX_PART_BAT, at,
-                "BAT entry of block %" PRIu64 " (the last): the block at 0x%" PRIx64 " is cut after the disk's end by the "
-                "file's end at 0x%" PRIx64, block_index, entry->file_offset, limits->file_length);
+                "BAT entry of block %" PRIu64 " (the last): the block at 0x%" PRIx64 " is cut after the disk's end by "
+                "the file's end at 0x%" PRIx64, block_index, entry->file_offset, limits->file_length);
         return VHDX_OK;
     }
     return vx_find(findings, VHDX_SEVERITY_BLOCK, 134, VHDX_E_TRUNCATED, VHDX_PART_BAT, at,
                    "BAT entry of block %" PRIu64 ": the block at 0x%" PRIx64 " of 0x%" PRIx32
-                   " bytes, expected to end within the file of 0x%" PRIx64 " bytes", block_index, entry->file_offset,
-                   geometry->block_size, limits->file_length);
+                   " bytes, expected to end within the file of 0x%" PRIx64 " bytes", block_index,
+                   entry->file_offset, geometry->block_size, limits->file_length);
 }
 
 int

@@ -47,20 +47,22 @@ size_t vx_reserved_ranges(struct vx_reserved_range *out, const struct vx_header 
                           const struct vx_region_table *table);
 
 /*
- * Judge the entry of payload block `block_index`: V131 to V136, V138, V139, V140 (V137 and overlaps between blocks need
- * all entries: src/image/space.c and the check).
- *   returns  0 when the entry can be used as `*entry` says, or a code: the block's reads fail.  Stray offsets (states 0
- *            and 2) and bad anchors are cleared from *entry, a good anchor (states 1 and 3) stays; state 7 in a file
- *            without parent is given as 6
+ * Judge the entry of payload block `block_index`: V131 to V136, V138, V139, V140 (V137 and overlaps between blocks
+ * need all entries: src/image/space.c and the check).
+ *   returns  0 when the entry can be used as `*entry` says, or a code: the block's reads fail.  Stray offsets
+ *            (states 0 and 2) and bad anchors are cleared from *entry, a good anchor (states 1 and 3) stays; state
+ *            7 in a file without parent is given as 6
  */
 int vx_bat_judge_payload(struct vx_bat_entry *entry, uint64_t raw, uint64_t block_index,
                          const struct vx_bat_limits *limits, struct vx_findings *findings);
 
-/* The same for the sector bitmap entry of a chunk: V140 to V142, V144.  In files without parent *entry becomes 0. */
+/* The same for the sector bitmap entry of a chunk: V140 to V142, V144.  In files without parent *entry becomes
+ * 0. */
 int vx_bat_judge_bitmap(struct vx_bat_entry *entry, uint64_t raw, uint64_t chunk_index,
                         const struct vx_bat_limits *limits, struct vx_findings *findings);
 
-/* The fast path of every lookup: true when the raw entry of a payload block breaks no rule at all, not even a WARN. */
+/* The fast path of every lookup: true when the raw entry of a payload block breaks no rule at all, not even a
+ * WARN. */
 bool vx_bat_payload_is_clean(uint64_t raw, uint64_t block_index, const struct vx_bat_limits *limits);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * What to do with a block, as tables: a row for each state, a column for each situation.  docs/vhdx-format.md 4.3 to 4.5.
- * Whoever writes or trims looks here and does what is said; no other place decides.
+ * What to do with a block, as tables: a row for each state, a column for each situation.  docs/vhdx-format.md 4.3
+ * to 4.5.  Whoever writes or trims looks here and does what is said; no other place decides.
  */
 #include "format/block_state.h"
 
@@ -32,7 +32,8 @@ vx_block_read_source(uint8_t state, bool is_differencing)
 #define BESIDE_PARENT  { .allocate = true, .clear_slice = true, .set_bits = true, .uncovers_parent_if_torn = true, \
                          .new_state = VX_BLOCK_PARTIALLY_PRESENT }
 #define COMPLETES      { .uncovers_parent_if_torn = true, .new_state = VX_BLOCK_FULLY_PRESENT }
-#define ADDS_BITS      { .set_bits = true, .uncovers_parent_if_torn = true, .new_state = VX_BLOCK_PARTIALLY_PRESENT }
+#define ADDS_BITS      { .set_bits = true, .uncovers_parent_if_torn = true, \
+                         .new_state = VX_BLOCK_PARTIALLY_PRESENT }
 #define BAD            { .is_error = true }
 
 static const struct vx_write_step write_steps[STATE_COUNT][2][2] = {

@@ -1,6 +1,6 @@
 /*
- * Findings: one broken rule each, handed to whoever listens.  The first of the highest severity is kept, because that is
- * what open answers with.
+ * Findings: one broken rule each, handed to whoever listens.  The first of the highest severity is kept, because
+ * that is what open answers with.
  */
 #include "format/findings.h"
 

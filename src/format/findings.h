@@ -13,7 +13,8 @@ struct vx_findings {
     struct vhdx_error   worst;  /* the first of the highest severity; valid when count > 0 */
 };
 
-void vx_findings_init(struct vx_findings *findings, void (*report)(void *, const struct vhdx_error *), void *context);
+void vx_findings_init(struct vx_findings *findings, void (*report)(void *, const struct vhdx_error *),
+                      void *context);
 
 /* Severity of the worst finding, NONE when there is none. */
 enum vhdx_severity vx_findings_severity(const struct vx_findings *findings);

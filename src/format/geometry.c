@@ -1,8 +1,9 @@
 /*
  * Index arithmetic.  docs/vhdx-format.md section 3.
  *
- * The BAT interleaves: after the ChunkRatio payload entries of a chunk comes the entry of its sector bitmap block, in
- * files without parent too (10.4).  A chunk is always 2^23 sectors, so all but the disk's size is a power of two.
+ * The BAT interleaves: after the ChunkRatio payload entries of a chunk comes the entry of its sector bitmap block,
+ * in files without parent too (10.4).  A chunk is always 2^23 sectors, so all but the disk's size is a power of
+ * two.
  */
 #include "format/geometry.h"
 

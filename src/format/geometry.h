@@ -36,8 +36,8 @@ uint64_t vx_geometry_chunk_of(const struct vx_geometry *g, uint64_t block_index)
 
 uint64_t vx_geometry_payload_bat_index(const struct vx_geometry *g, uint64_t block_index);
 uint64_t vx_geometry_bitmap_bat_index(const struct vx_geometry *g, uint64_t chunk_index);
-/* Inverse: true for a payload entry with *index the block (maybe >= payload_block_count: padding), false for a bitmap
- * entry with *index the chunk. */
+/* Inverse: true for a payload entry with *index the block (maybe >= payload_block_count: padding), false for a
+ * bitmap entry with *index the chunk. */
 bool vx_geometry_is_payload_entry(const struct vx_geometry *g, uint64_t bat_index, uint64_t *index);
 
 /* First byte and first bit of a block's slice in its chunk's sector bitmap block. */

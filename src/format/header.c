@@ -1,8 +1,8 @@
 /*
  * Headers: two copies, written in turn, the newer one is current.  docs/vhdx-format.md 2.2, 5.1, 8.2.
  *
- * A copy is valid when signature and checksum are right, and nothing else: what the fields say is judged on the current
- * copy only, and an unsupported version there refuses the file instead of falling back to the older copy.
+ * A copy is valid when signature and checksum are right, and nothing else: what the fields say is judged on the
+ * current copy only, and an unsupported version there refuses the file instead of falling back to the older copy.
  */
 #include "format/header.h"
 
@@ -89,8 +89,8 @@ choose_of_two_valid(struct vx_header *current, int *current_index, const struct 
                            VX_HEADER_OFFSET(1) + 8, "headers: both copies have SequenceNumber %" PRIu64
                            " but differ, expected one to be newer", headers[0].sequence_number);
         vx_find(findings, VHDX_SEVERITY_WARN, 12, VHDX_E_BAD_HEADER, VHDX_PART_HEADER, VX_HEADER_OFFSET(1) + 8,
-                "headers: both copies have SequenceNumber %" PRIu64 ", expected different ones (they are identical)",
-                headers[0].sequence_number);
+                "headers: both copies have SequenceNumber %" PRIu64 ", expected different ones (they are "
+                "identical)", headers[0].sequence_number);
         *current = headers[0];
         *current_index = 0;
         return VHDX_OK;

@@ -30,13 +30,15 @@ void vx_header_encode(uint8_t b[VX_HEADER_SIZE], const struct vx_header *header)
 
 /*
  * Choose the current header of two 4 KiB copies (5.1) and judge the choice: V10 to V13, V25, V26.
- *   returns  0 with *current and *current_index (0 or 1) set, or a code when there is none (V10) or both claim to be (V13)
+ *   returns  0 with *current and *current_index (0 or 1) set, or a code when there is none (V10) or both claim
+ *            to be (V13)
  */
 int vx_header_choose(struct vx_header *current, int *current_index, const uint8_t copy0[VX_HEADER_SIZE],
                      const uint8_t copy1[VX_HEADER_SIZE], struct vx_findings *findings);
 
 /* V14 to V24, V27, V28 on the current header.  `at` is its file offset. */
-void vx_header_judge(const struct vx_header *header, uint64_t at, uint64_t file_length, struct vx_findings *findings);
+void vx_header_judge(const struct vx_header *header, uint64_t at, uint64_t file_length,
+                     struct vx_findings *findings);
 
 /* V23 (bytes 80..4095 of a valid copy are zero) and V7 (the rest of the slot is zero, when slot_length allows). */
 void vx_header_judge_reserved(const uint8_t *slot, size_t slot_length, uint64_t at, struct vx_findings *findings);

@@ -1,8 +1,8 @@
 /*
  * Parent locator: keys and values that say which file the parent is.  docs/vhdx-format.md 2.11, 8.7.
  *
- * Everything in it is a stranger's.  Strings may overlap, so 65535 pairs can name one long string 65535 times: what is
- * spent on keys we do not know is bounded by their number and by the item's own length.
+ * Everything in it is a stranger's.  Strings may overlap, so 65535 pairs can name one long string 65535 times: what
+ * is spent on keys we do not know is bounded by their number and by the item's own length.
  */
 #include "format/locator.h"
 
@@ -26,7 +26,15 @@ const struct vhdx_guid vx_guid_locator_vhdx = { /* B04AEFB7-D19E-4A81-B789-25B8E
     { 0xb7, 0xef, 0x4a, 0xb0, 0x9e, 0xd1, 0x81, 0x4a, 0xb7, 0x89, 0x25, 0xb8, 0xe9, 0x44, 0x59, 0x13 }
 };
 
-enum known_key { LINKAGE, LINKAGE2, RELATIVE_PATH, VOLUME_PATH, ABSOLUTE_WIN32_PATH, KEY_COUNT, UNKNOWN = KEY_COUNT };
+enum known_key {
+    LINKAGE,
+    LINKAGE2,
+    RELATIVE_PATH,
+    VOLUME_PATH,
+    ABSOLUTE_WIN32_PATH,
+    KEY_COUNT,
+    UNKNOWN = KEY_COUNT
+};
 
 static const char *const key_names[KEY_COUNT] = {
     "parent_linkage", "parent_linkage2", "relative_path", "volume_path", "absolute_win32_path",
@@ -199,8 +207,8 @@ read_pairs(struct reading *r)
     }
     if (r->passed_over > 0)
         vx_find(r->findings, VHDX_SEVERITY_WARN, 115, VHDX_E_BAD_LOCATOR, VHDX_PART_LOCATOR, r->at,
-                "parent locator: %" PRIu32 " pairs with unknown keys were not examined, there are too many or their "
-                "strings overlap", r->passed_over);
+                "parent locator: %" PRIu32 " pairs with unknown keys were not examined, there are too many or "
+                "their strings overlap", r->passed_over);
 }
 
 static int
@@ -243,8 +251,9 @@ judge_unknown_unique(struct reading *r)
     for (i = 1; i < r->unknown_count; i++) {
         if (compare_keys(r, i - 1, i) == 0)
             vx_find(r->findings, VHDX_SEVERITY_WARN, 116, VHDX_E_BAD_LOCATOR, VHDX_PART_LOCATOR,
-                    pair_at(r, r->unknown[i]), "parent locator: pair %u has the key of pair %u, expected different ones",
-                    r->unknown[i], r->unknown[i - 1]);
+                    pair_at(r, r->unknown[i]),
+                    "parent locator: pair %u has the key of pair %u, expected different ones", r->unknown[i],
+                    r->unknown[i - 1]);
     }
 }
 
@@ -287,7 +296,8 @@ judge_path(const struct reading *r, enum known_key key, int rule, const char *be
 
     if (pair->value_length > 0 && !begins_with(r->item + pair->value_offset, pair->value_length, beginning))
         vx_find(r->findings, VHDX_SEVERITY_WARN, rule, VHDX_E_BAD_LOCATOR, VHDX_PART_LOCATOR,
-                r->at + pair->value_offset, "parent locator: %s, expected to begin with %s", key_names[key], beginning);
+                r->at + pair->value_offset, "parent locator: %s, expected to begin with %s", key_names[key],
+                beginning);
 }
 
 static void
@@ -298,7 +308,8 @@ take_paths(struct vx_locator *out, const struct reading *r)
     out->absolute_win32_path = r->known[ABSOLUTE_WIN32_PATH];
     if (r->seen[RELATIVE_PATH] == 0 && r->seen[VOLUME_PATH] == 0 && r->seen[ABSOLUTE_WIN32_PATH] == 0)
         vx_find(r->findings, VHDX_SEVERITY_WARN, 119, VHDX_E_BAD_LOCATOR, VHDX_PART_LOCATOR, r->at,
-                "parent locator: no path of the parent, expected relative_path, volume_path or absolute_win32_path");
+                "parent locator: no path of the parent, expected relative_path, volume_path or "
+                "absolute_win32_path");
     judge_path(r, ABSOLUTE_WIN32_PATH, 120, "\\\\?\\");
     judge_path(r, VOLUME_PATH, 121, "\\\\?\\volume{");
 }

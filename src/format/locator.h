@@ -26,15 +26,16 @@ struct vx_locator {
     struct vx_locator_pair relative_path, volume_path, absolute_win32_path;
 };
 
-/* V110 to V121.  Fills *out as far as it could; severity in findings says whether it may be used.  n log n at most. */
+/* V110 to V121.  Fills *out as far as it could; severity in findings says whether it may be used.  n log n at
+ * most. */
 void vx_locator_decode(struct vx_locator *out, const uint8_t *item, uint32_t length, uint64_t at,
                        struct vx_findings *findings);
 
 /* Pair number `index` of an item whose header was judged good.  False when it lies outside. */
 bool vx_locator_pair_at(struct vx_locator_pair *out, const uint8_t *item, uint32_t length, uint32_t index);
 
-/* Encode keys and values (UTF-8) as an item, in the given order, packed.  False when out_size is too small, a string is
- * empty or malformed or over 65534 bytes in UTF-16. */
+/* Encode keys and values (UTF-8) as an item, in the given order, packed.  False when out_size is too small, a
+ * string is empty or malformed or over 65534 bytes in UTF-16. */
 struct vx_locator_text {
     const char *key, *value;
 };

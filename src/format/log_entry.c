@@ -2,11 +2,12 @@
  * Log entries: writing them, and telling the valid ones from everything else a log area holds.
  * docs/vhdx-format.md 2.4 to 2.6, 6.2, 6.3.
  *
- * The check takes an entry sector by sector and keeps nothing but sums, so a log of any size is scanned in little memory.
+ * The check takes an entry sector by sector and keeps nothing but sums, so a log of any size is scanned in little
+ * memory.
  *
- *   I1  Every sector of an entry but its first begins with "desc", "zero" or "data".  The check stops at the first one
- *       that does not, so entries found valid never overlap and a scan that goes on after a stop reads each sector a
- *       bounded number of times.
+ *   I1  Every sector of an entry but its first begins with "desc", "zero" or "data".  The check stops at the first
+ *       one that does not, so entries found valid never overlap and a scan that goes on after a stop reads each
+ *       sector a bounded number of times.
  *   I2  No count from the file is multiplied in less than 64 bits.
  */
 #include "format/log_entry.h"

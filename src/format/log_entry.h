@@ -47,8 +47,8 @@ void vx_log_entry_header_encode(uint8_t *entry, const struct vx_log_entry_header
 /* Put descriptor number `index` of an entry (0..). */
 void vx_log_descriptor_encode(uint8_t *entry, uint32_t index, const struct vx_log_descriptor *descriptor);
 
-/* A data descriptor and its data sector from a page: descriptor `index`, data sector number `data_index` (0..), which
- * lies at entry + vx_log_descriptor_area_size(descriptor_count) + data_index * 4096. */
+/* A data descriptor and its data sector from a page: descriptor `index`, data sector number `data_index` (0..),
+ * which lies at entry + vx_log_descriptor_area_size(descriptor_count) + data_index * 4096. */
 void vx_log_page_encode(uint8_t *entry, uint32_t descriptor_count, uint32_t index, uint32_t data_index,
                         const uint8_t page[VX_PAGE], uint64_t file_offset, uint64_t sequence_number);
 

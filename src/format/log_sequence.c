@@ -1,8 +1,8 @@
 /*
  * Which entries of a log count: the active sequence.  docs/vhdx-format.md 6.4, the linear form.
  *
- *   I1  Valid entries never overlap (log_entry.c, I1).  So of entries in rising order of position only the next one, or
- *       for the last the first, can begin where an entry ends.
+ *   I1  Valid entries never overlap (log_entry.c, I1).  So of entries in rising order of position only the next
+ *       one, or for the last the first, can begin where an entry ends.
  *   I2  Sequence numbers rise along a chain of entries, so a chain never closes into a ring.
  */
 #include "format/log_sequence.h"
@@ -46,7 +46,8 @@ last_of(const struct vx_log_place *places, uint32_t first)
     return first;
 }
 
-/* The entry of the sequence that begins at `first` which lies at the head's tail, or NONE: the sequence is incomplete. */
+/* The entry of the sequence that begins at `first` which lies at the head's tail, or NONE: the sequence is
+ * incomplete. */
 static uint32_t
 find_tail(const struct vx_log_place *places, uint32_t first, uint32_t head)
 {
@@ -122,8 +123,8 @@ vx_log_sequence_judge(const struct vx_log_place *places, uint32_t tail_index, ui
 
     /* Only the head counts: a shrink leaves older entries with larger values. */
     if (file_length < head->flushed_file_offset)
-        vx_find(findings, VHDX_SEVERITY_REFUSE, 31, VHDX_E_TRUNCATED, VHDX_PART_LOG, log_offset + head->position + 48,
-                "log entry %" PRIu64 " (the newest): FlushedFileOffset 0x%" PRIx64
+        vx_find(findings, VHDX_SEVERITY_REFUSE, 31, VHDX_E_TRUNCATED, VHDX_PART_LOG,
+                log_offset + head->position + 48, "log entry %" PRIu64 " (the newest): FlushedFileOffset 0x%" PRIx64
                 ", expected at most the file's length 0x%" PRIx64 ": the file was cut", head->sequence_number,
                 head->flushed_file_offset, file_length);
     for (i = tail_index; i != NONE; i = places[i].next) {
@@ -134,6 +135,6 @@ vx_log_sequence_judge(const struct vx_log_place *places, uint32_t tail_index, ui
     }
     if (total_length > log_length)
         vx_find(findings, VHDX_SEVERITY_REFUSE, 47, VHDX_E_BAD_LOG, VHDX_PART_LOG, log_offset + head->position,
-                "log: the active sequence has 0x%" PRIx64 " bytes, expected at most the log's 0x%" PRIx64, total_length,
-                log_length);
+                "log: the active sequence has 0x%" PRIx64 " bytes, expected at most the log's 0x%" PRIx64,
+                total_length, log_length);
 }

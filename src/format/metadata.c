@@ -1,9 +1,9 @@
 /*
  * The metadata table: which items there are and where they lie.  docs/vhdx-format.md 2.8 to 2.10, 8.5.
  *
- * Nothing here has a checksum, so every number is checked for itself.  An item is system or user metadata by its IsUser
- * bit; a user item that carries a known id has no meaning.  Slots after EntryCount are garbage and never looked at
- * (10.37).
+ * Nothing here has a checksum, so every number is checked for itself.  An item is system or user metadata by its
+ * IsUser bit; a user item that carries a known id has no meaning.  Slots after EntryCount are garbage and never
+ * looked at (10.37).
  */
 #include "format/metadata.h"
 
@@ -184,7 +184,8 @@ entry_at(uint64_t at, uint32_t index)
 
 /* V80 to V82: where one item lies. */
 static void
-judge_place(const struct vx_metadata_entry *entry, uint64_t at, uint64_t region_length, struct vx_findings *findings)
+judge_place(const struct vx_metadata_entry *entry, uint64_t at, uint64_t region_length,
+            struct vx_findings *findings)
 {
     if (entry->length > VX_MAX_ITEM_LENGTH)
         vx_find(findings, severity_for(entry), 80, VHDX_E_BAD_METADATA, VHDX_PART_METADATA, at + 20,
@@ -195,8 +196,8 @@ judge_place(const struct vx_metadata_entry *entry, uint64_t at, uint64_t region_
     if (entry->length > 0 && (entry->offset < VX_METADATA_TABLE_SIZE ||
                               (uint64_t)entry->offset + entry->length > region_length))
         vx_find(findings, severity_for(entry), 82, VHDX_E_BAD_METADATA, VHDX_PART_METADATA, at + 16,
-                "metadata table: item at 0x%" PRIx32 " of 0x%" PRIx32 " bytes, expected between 0x10000 and the region's "
-                "end at 0x%" PRIx64, entry->offset, entry->length, region_length);
+                "metadata table: item at 0x%" PRIx32 " of 0x%" PRIx32 " bytes, expected between 0x10000 and the "
+                "region's end at 0x%" PRIx64, entry->offset, entry->length, region_length);
 }
 
 /* V85, V86, V88: may we pass over this item? */
@@ -305,8 +306,8 @@ judge_unique(struct order *order, uint64_t at, struct vx_findings *findings)
         if (vhdx_guid_equal(&before->item_id, &entry->item_id) && is_user(before) == is_user(entry))
             vx_find(findings, VHDX_SEVERITY_REFUSE, 78, VHDX_E_BAD_METADATA, VHDX_PART_METADATA,
                     entry_at(at, order->indexes[i]),
-                    "metadata table: entry %u has the ItemId of entry %u, expected different ones", order->indexes[i],
-                    order->indexes[i - 1]);
+                    "metadata table: entry %u has the ItemId of entry %u, expected different ones",
+                    order->indexes[i], order->indexes[i - 1]);
     }
 }
 

@@ -41,8 +41,8 @@ extern const struct vhdx_guid vx_guid_item_incomplete;
 extern const struct vhdx_guid vx_guid_item_chs;
 extern const struct vhdx_guid vx_guid_item_pmem_label;
 
-/* Signature and count only (V75, V76); the rest is judged.  The error carries rule and severity: it can be handed to
- * vx_find_again as it is. */
+/* Signature and count only (V75, V76); the rest is judged.  The error carries rule and severity: it can be handed
+ * to vx_find_again as it is. */
 int vx_metadata_table_decode(struct vx_metadata_table *out, const uint8_t b[VX_METADATA_TABLE_SIZE], uint64_t at,
                              struct vhdx_error *err);
 void vx_metadata_table_encode(uint8_t b[VX_METADATA_TABLE_SIZE], const struct vx_metadata_table *table);
@@ -72,12 +72,13 @@ struct vx_metadata {
     bool has_locator;
 };
 
-/* Take one known item's bytes (any id: unknown ones are ignored).  A wrong length leaves has_* false.  Of a parent locator
- * only its presence is taken, `bytes` may be NULL then. */
-void vx_metadata_take_item(struct vx_metadata *metadata, const struct vx_metadata_entry *entry, const uint8_t *bytes);
+/* Take one known item's bytes (any id: unknown ones are ignored).  A wrong length leaves has_* false.  Of a parent
+ * locator only its presence is taken, `bytes` may be NULL then. */
+void vx_metadata_take_item(struct vx_metadata *metadata, const struct vx_metadata_entry *entry,
+                           const uint8_t *bytes);
 
-/* V91 to V93, V95 to V105, V107 over the values.  `at` is the region's file offset.  After V98 the physical sector size is
- * to be reported as the logical one, after V100 the disk id as zero: vx_metadata_settle. */
+/* V91 to V93, V95 to V105, V107 over the values.  `at` is the region's file offset.  After V98 the physical sector
+ * size is to be reported as the logical one, after V100 the disk id as zero: vx_metadata_settle. */
 void vx_metadata_judge(const struct vx_metadata *metadata, uint64_t at, struct vx_findings *findings);
 
 /* Give the values that V98 and V100 let pass their stand-ins.  After vx_metadata_judge. */
@@ -89,7 +90,7 @@ void vx_metadata_settle(struct vx_metadata *metadata);
  *   locator, locator_length   a parent locator item, or NULL, 0
  *   out                       at least VX_METADATA_TABLE_SIZE + 40 + locator_length bytes; *length is what was used
  */
-void vx_metadata_encode_new(uint8_t *out, size_t *length, const struct vx_metadata *metadata, const uint8_t *locator,
-                            uint32_t locator_length);
+void vx_metadata_encode_new(uint8_t *out, size_t *length, const struct vx_metadata *metadata,
+                            const uint8_t *locator, uint32_t locator_length);
 
 #endif

@@ -110,8 +110,8 @@ judge_sector_sizes(const struct vx_metadata *metadata, uint64_t at, struct vx_fi
                 "metadata: Physical Sector Size %" PRIu32 ", expected 512 or 4096", physical);
     else if (is_sector_size(logical) && physical < logical)
         vx_find(findings, VHDX_SEVERITY_WARN, 105, VHDX_E_BAD_METADATA, VHDX_PART_METADATA, at,
-                "metadata: Physical Sector Size %" PRIu32 ", expected the logical one, %" PRIu32 ", or more", physical,
-                logical);
+                "metadata: Physical Sector Size %" PRIu32 ", expected the logical one, %" PRIu32 ", or more",
+                physical, logical);
 }
 
 /* V92, V99, V107. */
@@ -126,12 +126,12 @@ judge_virtual_size(const struct vx_metadata *metadata, uint64_t at, struct vx_fi
                 "metadata: no Virtual Disk Size of 8 bytes, expected one");
     else if (size == 0 || size > VX_MAX_VIRTUAL_SIZE || !vx_is_aligned(size, unit))
         vx_find(findings, VHDX_SEVERITY_REFUSE, 99, VHDX_E_BAD_METADATA, VHDX_PART_METADATA, at,
-                "metadata: Virtual Disk Size %" PRIu64 ", expected a multiple of %" PRIu32 " up to 64 TiB, not 0", size,
-                unit);
+                "metadata: Virtual Disk Size %" PRIu64 ", expected a multiple of %" PRIu32 " up to 64 TiB, not 0",
+                size, unit);
     else if (size < MIN_WINDOWS_SIZE)
         vx_find(findings, VHDX_SEVERITY_WARN, 107, VHDX_E_BAD_METADATA, VHDX_PART_METADATA, at,
-                "metadata: Virtual Disk Size %" PRIu64 ", expected 3 MiB or more: Windows tools make no smaller disks",
-                size);
+                "metadata: Virtual Disk Size %" PRIu64 ", expected 3 MiB or more: Windows tools make no smaller "
+                "disks", size);
 }
 
 /* V100, V104. */

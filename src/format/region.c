@@ -1,8 +1,8 @@
 /*
  * Region tables: two copies that say where BAT and metadata lie.  docs/vhdx-format.md 2.3, 8.4.
  *
- * Both copies change together, in one log entry, so they differ through damage only.  There is no number that tells the
- * newer one: the first good copy is used (10.10).  Reserved bytes are checked, and ignored.
+ * Both copies change together, in one log entry, so they differ through damage only.  There is no number that tells
+ * the newer one: the first good copy is used (10.10).  Reserved bytes are checked, and ignored.
  */
 #include "format/region.h"
 
@@ -41,7 +41,8 @@ check_copy(const uint8_t b[VX_REGION_TABLE_SIZE], uint64_t at, struct vhdx_error
     checksum = vx_crc32c_hole(b, VX_REGION_TABLE_SIZE, 4);
     if (vx_le32(b + 4) != checksum)
         return vx_fail(err, VHDX_E_BAD_CHECKSUM, VHDX_PART_REGION_TABLE, at,
-                       "region table: checksum is 0x%08" PRIx32 ", expected 0x%08" PRIx32, vx_le32(b + 4), checksum);
+                       "region table: checksum is 0x%08" PRIx32 ", expected 0x%08" PRIx32, vx_le32(b + 4),
+                       checksum);
     if (vx_le32(b + 8) > VX_MAX_REGIONS)
         return vx_fail(err, VHDX_E_BAD_REGION, VHDX_PART_REGION_TABLE, at + 8,
                        "region table: EntryCount %" PRIu32 ", expected at most 2047", vx_le32(b + 8));
@@ -114,8 +115,8 @@ refuse_both(const struct vhdx_error errors[2], struct vx_findings *findings)
                            errors[i].message);
     }
     return vx_find(findings, VHDX_SEVERITY_REFUSE, 55, VHDX_E_BAD_REGION, VHDX_PART_REGION_TABLE,
-                   VX_REGION_TABLE_OFFSET(0), "no valid region table, copy 1: %.80s, copy 2: %.80s", errors[0].message,
-                   errors[1].message);
+                   VX_REGION_TABLE_OFFSET(0), "no valid region table, copy 1: %.80s, copy 2: %.80s",
+                   errors[0].message, errors[1].message);
 }
 
 int
@@ -136,11 +137,11 @@ vx_region_table_choose(struct vx_region_table *out, int *used_index, const uint8
     bad = !good;
     if (rc[bad] < 0)
         vx_find(findings, VHDX_SEVERITY_REPAIR, is_bad_count(&errors[bad], bad) ? 58 : 56, rc[bad],
-                VHDX_PART_REGION_TABLE, errors[bad].file_offset, "copy %d (copy %d is used) of %s", bad + 1, good + 1,
-                errors[bad].message);
+                VHDX_PART_REGION_TABLE, errors[bad].file_offset, "copy %d (copy %d is used) of %s", bad + 1,
+                good + 1, errors[bad].message);
     else if (memcmp(copy0, copy1, VX_REGION_TABLE_SIZE) != 0)
-        vx_find(findings, VHDX_SEVERITY_RO, 57, VHDX_E_BAD_REGION, VHDX_PART_REGION_TABLE, VX_REGION_TABLE_OFFSET(1),
-                "region tables: both copies are valid but differ, expected equal ones (copy 1 is used)");
+        vx_find(findings, VHDX_SEVERITY_RO, 57, VHDX_E_BAD_REGION, VHDX_PART_REGION_TABLE,
+                VX_REGION_TABLE_OFFSET(1), "region tables: both copies are valid but differ, expected equal ones (copy 1 is used)");
     *used_index = good;
     return vx_region_table_decode(out, copies[good], VX_REGION_TABLE_OFFSET(good), NULL);
 }
@@ -247,8 +248,8 @@ report_overlap(const struct order *order, uint16_t index, struct place place, st
     vx_find(findings, VHDX_SEVERITY_REFUSE, 63, VHDX_E_BAD_REGION, VHDX_PART_REGION_TABLE,
             is_log ? at : entry_at(at, index),
             "region table: %s at 0x%" PRIx64 " to 0x%" PRIx64 " overlaps what lies at 0x%" PRIx64 " to 0x%" PRIx64
-            ", expected places of their own", is_log ? "the log" : "the region", place.begin, place.end, other.begin,
-            other.end);
+            ", expected places of their own", is_log ? "the log" : "the region", place.begin, place.end,
+            other.begin, other.end);
 }
 
 /* V63, the header section apart (V61): in rising order, each must begin after all before it have ended. */
@@ -292,8 +293,8 @@ judge_place(const struct vx_region *region, uint64_t at, uint64_t file_length, s
     if (!vx_add_u64(region->file_offset, region->length, &end) || end > file_length)
         vx_find(findings, is_known(region) ? VHDX_SEVERITY_REFUSE : VHDX_SEVERITY_RO, 64, VHDX_E_TRUNCATED,
                 VHDX_PART_REGION_TABLE, at + 16, "region table: region at 0x%" PRIx64 " of 0x%" PRIx32
-                " bytes, expected to end within the file of 0x%" PRIx64 " bytes", region->file_offset, region->length,
-                file_length);
+                " bytes, expected to end within the file of 0x%" PRIx64 " bytes", region->file_offset,
+                region->length, file_length);
 }
 
 /* V65, V66, V69. */

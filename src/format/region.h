@@ -46,7 +46,8 @@ void vx_region_table_encode(uint8_t b[VX_REGION_TABLE_SIZE], const struct vx_reg
 int vx_region_table_choose(struct vx_region_table *out, int *used_index, const uint8_t copy0[VX_REGION_TABLE_SIZE],
                            const uint8_t copy1[VX_REGION_TABLE_SIZE], struct vx_findings *findings);
 
-/* V59 to V70 on the chosen copy, the log's place included (V63).  n log n at most.  *out is filled as far as found. */
+/* V59 to V70 on the chosen copy, the log's place included (V63).  n log n at most.  *out is filled as far as
+ * found. */
 void vx_region_table_judge(const struct vx_region_table *table, const uint8_t b[VX_REGION_TABLE_SIZE], uint64_t at,
                            const struct vx_header *header, uint64_t file_length, struct vx_regions *out,
                            struct vx_findings *findings);
