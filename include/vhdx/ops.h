@@ -52,12 +52,20 @@ struct vhdx_copy_options {
 int vhdx_copy(struct vhdx_disk *from, struct vhdx_disk *to, const struct vhdx_copy_options *options,
               const struct vhdx_progress *progress, struct vhdx_error *err);
 
-/* Write the guest contents, every byte in order, to a descriptor that need not seek (a pipe). */
+/*
+ * Write the guest contents, every byte in order, to a descriptor that need not seek (a pipe).  No SIGPIPE and no SIGXFSZ
+ * is raised: a reader that went away is VHDX_E_IO with system_errno EPIPE.  A descriptor that does not block is waited for.
+ */
 int vhdx_write_raw_stream(struct vhdx_disk *from, int descriptor, const struct vhdx_progress *progress,
                           struct vhdx_error *err);
 
-/* Write a whole VHDX file, in order, to a descriptor that need not seek: the extents of `from` are read first, so that
- * the block allocation table can be sent ahead of the blocks.  options->virtual_size is taken from `from`. */
+/*
+ * Write a whole VHDX file, in order, to a descriptor that need not seek, as vhdx_write_raw_stream does.  The extents of
+ * `from` are read first, so that the block allocation table can be sent ahead of the blocks: nobody may write to it
+ * meanwhile.
+ *
+ *   options   NULL: a dynamic image.  virtual_size is taken from `from`; zeros complete its last sector
+ */
 int vhdx_write_vhdx_stream(struct vhdx_disk *from, int descriptor, const struct vhdx_create_options *options,
                            const struct vhdx_progress *progress, struct vhdx_error *err);
 

@@ -1,0 +1,96 @@
+/*
+ * The check, steering: the stages in the order of docs/vhdx-format.md 8.10.
+ *
+ * Each stage leaves behind what it found out; a later one that depends on something unknown says so by is_complete and
+ * looks at the rest.
+ */
+#include "ops/check.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "format/identifier.h"
+#include "storage/storage.h"
+
+/* Anything else is not ours to judge. */
+static int
+demand_signature(struct vhdx_storage *storage, struct vhdx_error *err)
+{
+    uint8_t bytes[8];
+    size_t got;
+    int rc = vx_storage_read_prefix(storage, bytes, sizeof bytes, 0, &got, err);
+
+    if (rc < 0)
+        return rc;
+    if (got < sizeof bytes || !vx_identifier_has_signature(bytes))
+        return vx_fail(err, VHDX_E_NOT_VHDX, VHDX_PART_IDENTIFIER, 0, "the file does not begin with \"vhdxfile\"");
+    return VHDX_OK;
+}
+
+static int
+run_stages(struct vx_check *check, struct vhdx_error *err)
+{
+    bool go_on;
+    int rc = vx_check_head(check, &go_on, err);
+
+    if (rc < 0 || !go_on)
+        return rc;
+    rc = vx_check_log(check, err);
+    if (rc == VHDX_OK)
+        rc = vx_check_regions(check, err);
+    if (rc == VHDX_OK)
+        rc = vx_check_metadata(check, err);
+    if (rc == VHDX_OK)
+        rc = vx_check_bat(check, err);
+    if (rc == VHDX_OK)
+        vx_check_leaks(check);
+    return rc;
+}
+
+static int
+run(struct vx_check *check, struct vhdx_error *err)
+{
+    int rc = demand_signature(check->storage, err);
+
+    if (rc == VHDX_OK)
+        rc = vx_storage_get_size(check->storage, &check->file_length, err);
+    if (rc < 0)
+        return rc;
+    check->summary->file_size = check->file_length;
+    check->table = vx_alloc_zeroed(1, sizeof *check->table);
+    if (check->table == NULL)
+        return vx_fail_memory(err, "a region table");
+    return run_stages(check, err);
+}
+
+int
+vhdx_check_storage(struct vhdx_storage *storage, const struct vhdx_check_options *options,
+                   void (*report)(void *context, const struct vhdx_error *finding), void *context,
+                   const struct vhdx_progress *progress, struct vhdx_check_summary *out, struct vhdx_error *err)
+{
+    struct vx_check *check = vx_alloc_zeroed(1, sizeof *check);
+    int rc;
+
+    if (check == NULL)
+        return vx_fail_memory(err, "a check");
+    memset(out, 0, sizeof *out);
+    out->is_complete = true;
+    check->storage = check->view = storage;
+    check->ignore_log = options != NULL && options->ignore_log;
+    check->progress = progress;
+    check->summary = out;
+    vx_check_report_init(&check->report, report, context, out);
+    vx_findings_init(&check->findings, vx_check_report_take, &check->report);
+
+    rc = run(check, err);
+    if (rc < 0)
+        out->is_complete = false;
+    vx_check_report_finish(&check->report);
+
+    vx_space_map_free(&check->space);
+    vhdx_storage_close(check->replayed);
+    vx_free(check->table);
+    vx_free(check);
+    return rc;
+}
