@@ -1,0 +1,331 @@
+/*
+ * vhdx check: every rule of the format that one file decides, with a place, a meaning and an exit status.
+ *
+ * Exit status: 0 nothing worse than a warning or what a repair would tidy, 1 could not finish, 2 damage, 3 lost space
+ * alone, 64 bad usage.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <vhdx/ops.h>
+
+#include "jobs.h"
+#include "json.h"
+#include "message.h"
+#include "progress.h"
+#include "sizes.h"
+#include "text.h"
+#include "verbs.h"
+
+#define STATUS_UNFINISHED 1
+#define STATUS_DAMAGED    2
+#define STATUS_LEAKS      3
+#define STATUS_BAD_USAGE  64
+
+/* A hostile file can break a rule in each of millions of entries: beyond this many the rest is only counted. */
+#define FINDINGS_KEPT 1000
+
+/* docs/vhdx-format.md 8.8: space that nothing refers to, between extents and after the last one. */
+#define RULE_LEAK_BETWEEN 148
+#define RULE_LEAK_AT_END  149
+
+struct result {
+    int                       rc;
+    struct vhdx_error         err;
+    struct vhdx_check_summary summary;
+    struct vhdx_error        *findings; /* the first FINDINGS_KEPT */
+    size_t                    kept, capacity;
+    uint64_t                  count;
+    bool                      has_leak;
+};
+
+struct check_job {
+    const struct shared_options *shared;
+    struct json_list             list;
+};
+
+static void
+take_finding(void *context, const struct vhdx_error *finding)
+{
+    struct result *result = context;
+
+    result->count++;
+    if (finding->rule == RULE_LEAK_BETWEEN || finding->rule == RULE_LEAK_AT_END)
+        result->has_leak = true;
+    if (result->kept == FINDINGS_KEPT)
+        return;
+    if (result->kept == result->capacity) {
+        result->capacity = result->capacity == 0 ? 16 : 2 * result->capacity;
+        result->findings = need_memory(realloc(result->findings, result->capacity * sizeof(*result->findings)));
+    }
+    result->findings[result->kept++] = *finding;
+}
+
+static void
+work(void *context, const char *path, void *memory)
+{
+    const struct check_job *job = context;
+    struct result *result = memory;
+    struct vhdx_check_options options = { .ignore_log = job->shared->ignore_log };
+    struct vhdx_storage *storage;
+    struct progress progress;
+
+    result->rc = vhdx_storage_open_path(&storage, path, job->shared->force_share ? VHDX_STORAGE_FORCE_SHARE : 0,
+                                        &result->err);
+    if (result->rc < 0)
+        return;
+    progress_begin(&progress, job->shared);
+    result->rc = vhdx_check_storage(storage, &options, take_finding, result,
+                                    job->shared->job_count == 1 ? &progress.hook : NULL, &result->summary,
+                                    &result->err);
+    progress_end(&progress);
+    vhdx_storage_close(storage);
+}
+
+static uint64_t
+damage_count(const struct vhdx_check_summary *summary)
+{
+    return summary->finding_count[VHDX_SEVERITY_RO] + summary->finding_count[VHDX_SEVERITY_BLOCK]
+           + summary->finding_count[VHDX_SEVERITY_REFUSE];
+}
+
+static int
+status_of(const struct result *result)
+{
+    if (result->rc < 0)
+        return STATUS_UNFINISHED;
+    if (damage_count(&result->summary) > 0)
+        return STATUS_DAMAGED;
+    return result->has_leak ? STATUS_LEAKS : STATUS_GOOD;
+}
+
+/* What a finding means for the data. */
+static const char *
+meaning_of(enum vhdx_severity severity)
+{
+    switch (severity) {
+    case VHDX_SEVERITY_WARN:
+        return "worth knowing; nothing is damaged";
+    case VHDX_SEVERITY_REPAIR:
+        return "harmless to readers; the next program that writes the image mends most of these";
+    case VHDX_SEVERITY_RO:
+        return "the disk can be read; the image is not written until this is repaired";
+    case VHDX_SEVERITY_BLOCK:
+        return "the block this is about cannot be read; the image is not written until this is repaired";
+    case VHDX_SEVERITY_REFUSE:
+        return "the image cannot be opened";
+    case VHDX_SEVERITY_NONE:
+        break;
+    }
+    return "";
+}
+
+static struct json_object *
+make_finding(const struct vhdx_error *finding)
+{
+    struct json_object *object = json_error(finding);
+
+    json_add_text(object, "meaning", meaning_of(finding->severity));
+    return object;
+}
+
+static struct json_object *
+make_summary(const struct vhdx_check_summary *summary)
+{
+    static const enum vhdx_severity severities[] = { VHDX_SEVERITY_WARN, VHDX_SEVERITY_REPAIR, VHDX_SEVERITY_RO,
+                                                     VHDX_SEVERITY_BLOCK, VHDX_SEVERITY_REFUSE };
+    struct json_object *object = need_memory(json_object_new_object());
+
+    for (size_t i = 0; i < sizeof(severities) / sizeof(severities[0]); i++)
+        json_add_number(object, vhdx_severity_name(severities[i]), summary->finding_count[severities[i]]);
+    json_add_number(object, "leaked-bytes", summary->leaked_bytes);
+    json_add_number(object, "file-size", summary->file_size);
+    json_add_number(object, "virtual-size", summary->virtual_size);
+    json_add_bool(object, "dirty-flag", summary->is_dirty);
+    json_add_bool(object, "complete", summary->is_complete);
+    return object;
+}
+
+static struct json_object *
+make_document(const char *path, const struct result *result)
+{
+    struct json_object *document, *findings;
+
+    if (result->rc < 0) {
+        document = json_failure(path, &result->err);
+        json_add_number(document, "check-errors", 1);
+        return document;
+    }
+    document = json_document();
+    json_add_text(document, "filename", path);
+    json_add_text(document, "format", "vhdx");
+    json_add_number(document, "check-errors", 0);
+    json_add_number(document, "corruptions", damage_count(&result->summary));
+    json_add_number(document, "total-clusters", result->summary.total_blocks);
+    json_add_number(document, "allocated-clusters", result->summary.allocated_blocks);
+    json_object_object_add(document, "summary", make_summary(&result->summary));
+
+    findings = need_memory(json_object_new_array());
+    for (size_t i = 0; i < result->kept; i++)
+        json_object_array_add(findings, make_finding(&result->findings[i]));
+    json_object_object_add(document, "findings", findings);
+    json_add_number(document, "findings-omitted", result->count - result->kept);
+    return document;
+}
+
+static void
+print_finding(const struct vhdx_error *finding)
+{
+    char place[MESSAGE_PLACE_SIZE];
+
+    printf("%s: ", vhdx_severity_name(finding->severity));
+    text_print(stdout, finding->message);
+    if (message_place(place, finding)[0] != '\0')
+        printf(" (%s)", place);
+    putchar('\n');
+}
+
+static void
+print_counts(const struct result *result)
+{
+    const struct vhdx_check_summary *summary = &result->summary;
+    char text[SIZE_TEXT_SIZE];
+
+    for (int severity = VHDX_SEVERITY_REFUSE; severity >= VHDX_SEVERITY_WARN; severity--) {
+        if (summary->finding_count[severity] > 0)
+            printf("%" PRIu64 " x %s: %s\n", summary->finding_count[severity],
+                   vhdx_severity_name((enum vhdx_severity)severity), meaning_of((enum vhdx_severity)severity));
+    }
+    if (result->kept < result->count)
+        printf("%" PRIu64 " more findings are counted here but not listed above\n", result->count - result->kept);
+    if (result->has_leak)
+        printf("%s of the file belong to nothing\n", size_long(text, summary->leaked_bytes));
+    if (!summary->is_complete)
+        puts("Some rules could not be looked at, since what they rest on is damaged.");
+    printf("%" PRIu64 " of %" PRIu64 " blocks allocated\n", summary->allocated_blocks, summary->total_blocks);
+}
+
+static bool
+refuses_log(const struct result *result)
+{
+    for (size_t i = 0; i < result->kept; i++) {
+        if (result->findings[i].part == VHDX_PART_LOG && result->findings[i].severity == VHDX_SEVERITY_REFUSE)
+            return true;
+    }
+    return false;
+}
+
+/* The command that helps, where there is one. */
+static void
+print_help(const char *path, const struct result *result)
+{
+    const struct vhdx_check_summary *summary = &result->summary;
+    const char *before = NULL, *after = "";
+
+    if (refuses_log(result)) {
+        before = "vhdx convert --ignore-log ";
+        after = " NEW.vhdx  copies the disk as it lies, without the log's changes";
+    } else if (summary->finding_count[VHDX_SEVERITY_REFUSE] > 0) {
+        return;
+    } else if (summary->finding_count[VHDX_SEVERITY_BLOCK] > 0) {
+        before = "vhdx serve -r ";
+        after = "  lets the sound blocks be read";
+    } else if (summary->finding_count[VHDX_SEVERITY_RO] > 0) {
+        before = "vhdx convert ";
+        after = " NEW.vhdx  copies the disk to a sound image";
+    } else if (summary->is_dirty) {
+        before = "vhdx replay ";
+        after = "  writes the log's changes to their place";
+    } else if (result->has_leak) {
+        before = "vhdx convert ";
+        after = " NEW.vhdx  makes a copy without the lost space";
+    }
+    if (before == NULL)
+        return;
+    printf("Help: %s", before);
+    text_print(stdout, path);
+    puts(after);
+}
+
+static void
+print_human(const char *path, const struct result *result)
+{
+    text_print(stdout, path);
+    puts(":");
+    for (size_t i = 0; i < result->kept; i++)
+        print_finding(&result->findings[i]);
+    if (status_of(result) == STATUS_GOOD)
+        puts("No errors were found on the image.");
+    print_counts(result);
+    print_help(path, result);
+}
+
+static int
+report(void *context, const char *path, void *memory)
+{
+    struct check_job *job = context;
+    struct result *result = memory;
+    int status = status_of(result);
+
+    if (job->shared->json)
+        json_list_add(&job->list, make_document(path, result));
+    else if (result->rc == 0 && !(job->shared->quiet && status == STATUS_GOOD))
+        print_human(path, result);
+    if (result->rc < 0)
+        message_error(path, &result->err);
+    free(result->findings);
+    return status;
+}
+
+/* Damage is worse than a file that could not be checked, and that is worse than lost space. */
+static int
+worse(int a, int b)
+{
+    static const int ranks[] = {
+        [STATUS_GOOD] = 0,
+        [STATUS_LEAKS] = 1,
+        [STATUS_UNFINISHED] = 2,
+        [STATUS_DAMAGED] = 3,
+    };
+
+    return ranks[a] >= ranks[b] ? a : b;
+}
+
+static int
+run_check(const struct verb *verb, int argc, char **argv)
+{
+    struct option_reader reader;
+    struct shared_options shared;
+    struct check_job job = { .shared = &shared };
+    struct job_kind kind = { sizeof(struct result), work, report, &job };
+    const char *argument;
+    char **paths;
+    int count, status;
+
+    options_begin(&reader, verb, argc, argv, &shared);
+    while (options_next(&reader, &argument) != OPTION_END)
+        ; /* there are shared options only */
+    count = options_operands(&reader, 1, argc, &paths);
+
+    if (shared.json)
+        json_list_begin(&job.list, count > 1, false);
+    status = jobs_run(&kind, paths, count, shared.job_count, worse);
+    if (shared.json)
+        json_list_end(&job.list);
+    return status;
+}
+
+const struct verb check_verb = {
+    .name = "check",
+    .synopsis = "[OPTIONS] FILE...",
+    .summary = "Check images against the rules of the format",
+    .details = "Nothing is written.  Each finding names its rule, its place and what it means.\n"
+               "Exit status: 0 good (warnings at most), 2 damaged, 3 lost space alone, 1 could not finish,\n"
+               "64 bad usage.  With several files, the worst: 2, then 1, then 3.\n",
+    .example = "  vhdx check disk.vhdx\n"
+               "  vhdx check --json --jobs 4 *.vhdx | jq '.[] | select(.corruptions > 0) | .filename'\n",
+    .shared = SHARED_JSON | SHARED_READ | SHARED_PROGRESS | SHARED_QUIET | SHARED_JOBS,
+    .usage_status = STATUS_BAD_USAGE,
+    .run = run_check,
+};

@@ -1,0 +1,53 @@
+# Completion of vhdx for bash.  Verbs and options are read from the command's own help, so that they are always those of
+# the version that runs.
+
+_vhdx()
+{
+    local cur prev verb
+    cur=${COMP_WORDS[COMP_CWORD]}
+    prev=${COMP_WORDS[COMP_CWORD-1]}
+    verb=${COMP_WORDS[1]}
+    COMPREPLY=()
+
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        COMPREPLY=($(compgen -W "$("$1" --help 2>/dev/null | sed -n 's/^  \([a-z]\{1,\}\)  .*/\1/p') --help --version" \
+            -- "$cur"))
+        return
+    fi
+
+    # The word after "--option=" is alone: bash splits words at "=".
+    if [ "$cur" = = ]; then
+        cur=
+    elif [ "$prev" = = ]; then
+        prev=${COMP_WORDS[COMP_CWORD-2]}
+    fi
+    case $prev in
+    -f | -F | -O | --format | --second-format | --output-format)
+        COMPREPLY=($(compgen -W 'vhdx raw' -- "$cur"))
+        return ;;
+    --output)
+        COMPREPLY=($(compgen -W 'json human' -- "$cur"))
+        return ;;
+    --type)
+        COMPREPLY=($(compgen -W 'dynamic fixed' -- "$cur"))
+        return ;;
+    --logical-sector | --physical-sector)
+        COMPREPLY=($(compgen -W '512 4096' -- "$cur"))
+        return ;;
+    --is)
+        COMPREPLY=($(compgen -W 'differencing fixed dynamic dirty' -- "$cur"))
+        return ;;
+    --parents)
+        COMPREPLY=($(compgen -W 'none' -- "$cur"))
+        return ;;
+    esac
+
+    if [ "${cur#-}" != "$cur" ]; then
+        COMPREPLY=($(compgen -W "$("$1" "$verb" --help 2>/dev/null | sed -n 's/^ .*\(--[a-z-]\{1,\}\).*/\1/p' \
+            | sort -u)" -- "$cur"))
+    else
+        compopt -o filenames 2>/dev/null
+        COMPREPLY=($(compgen -f -- "$cur"))
+    fi
+}
+complete -F _vhdx vhdx

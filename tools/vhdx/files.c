@@ -1,0 +1,266 @@
+/* Files a verb makes (F1 to F4 in files.h), and files it is given. */
+#include "files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "message.h"
+
+/* What a signal handler removes; written before `has_unfinished` is set. */
+static char unfinished_path[PATH_MAX];
+static volatile sig_atomic_t has_unfinished;
+
+static void
+remove_unfinished(int signal_number)
+{
+    if (has_unfinished)
+        unlink(unfinished_path);
+    raise(signal_number); /* SA_RESETHAND: this time it ends us, and our parent sees by what */
+}
+
+static void
+watch_signals(const char *path)
+{
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
+    struct sigaction action = { .sa_handler = remove_unfinished, .sa_flags = (int)SA_RESETHAND };
+
+    snprintf(unfinished_path, sizeof(unfinished_path), "%s", path);
+    has_unfinished = 1;
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        struct sigaction old;
+
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(signals[i], &action, NULL);
+    }
+}
+
+static bool
+is_same_file(const struct stat *a, const struct stat *b)
+{
+    if (S_ISBLK(a->st_mode) && S_ISBLK(b->st_mode))
+        return a->st_rdev == b->st_rdev;
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* What lies at the final path already: may it be replaced?  `found` is about the file behind a symbolic link. */
+static int
+judge_existing(struct target *target, const char *source, const struct stat *found, struct vhdx_error *err)
+{
+    struct stat from;
+
+    if (source != NULL && stat(source, &from) == 0 && is_same_file(&from, found))
+        return fail(err, VHDX_E_INVALID, "this is the source itself: the target must be another file");
+    if (!S_ISREG(found->st_mode) && !S_ISBLK(found->st_mode))
+        return fail(err, VHDX_E_UNSUPPORTED, "neither a regular file nor a block device");
+    if (!target->may_replace)
+        return fail(err, VHDX_E_EXISTS, "exists already");
+    target->is_device = S_ISBLK(found->st_mode);
+    return VHDX_OK;
+}
+
+/* A random suffix; the file itself is made with O_EXCL, so this only has to be new, not secret. */
+static unsigned
+draw_suffix(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return ((unsigned)now.tv_nsec * 2654435761u ^ (unsigned)getpid() * 40503u) & 0xffffffu;
+}
+
+static int
+choose_working_path(struct target *target, struct vhdx_error *err)
+{
+    const char *slash = strrchr(target->final_path, '/');
+    const char *name = slash == NULL ? target->final_path : slash + 1;
+    int directory_length = (int)(name - target->final_path);
+    int length;
+
+    /* The longest name a directory takes is 255 bytes; ours adds 16. */
+    length = snprintf(target->working_path, sizeof(target->working_path), "%.*s.%.200s.%06x.partial", directory_length,
+                      target->final_path, name, draw_suffix());
+    if (length < 0 || (size_t)length >= sizeof(target->working_path))
+        return fail(err, VHDX_E_LIMIT, "the path is too long");
+    return VHDX_OK;
+}
+
+int
+target_begin(struct target *target, const char *path, const char *source, bool may_replace, struct vhdx_error *err)
+{
+    struct stat found;
+    int rc;
+
+    *target = (struct target){ .may_replace = may_replace };
+    if (stat(path, &found) == 0) {
+        rc = judge_existing(target, source, &found, err);
+        if (rc < 0)
+            return rc;
+        if (realpath(path, target->final_path) == NULL) /* through a link: the file is replaced, the link stays */
+            return fail_errno(err, errno, "cannot be resolved");
+    } else if (errno != ENOENT) {
+        return fail_errno(err, errno, "cannot be made");
+    } else if (lstat(path, &found) == 0) {
+        return fail(err, VHDX_E_UNSUPPORTED, "is a symbolic link that leads nowhere");
+    } else if (strlen(path) >= sizeof(target->final_path)) {
+        return fail(err, VHDX_E_LIMIT, "the path is too long");
+    } else {
+        strcpy(target->final_path, path);
+    }
+    if (target->is_device) {
+        strcpy(target->working_path, target->final_path);
+        return VHDX_OK;
+    }
+    rc = choose_working_path(target, err);
+    if (rc < 0)
+        return rc;
+    watch_signals(target->working_path);
+    return VHDX_OK;
+}
+
+/* Rename without replacing.  A hard link does that everywhere but on file systems without hard links; there, look first. */
+static int
+rename_to_new(const struct target *target, struct vhdx_error *err)
+{
+    struct stat found;
+
+    if (link(target->working_path, target->final_path) == 0) {
+        unlink(target->working_path);
+        return VHDX_OK;
+    }
+    if (errno == EEXIST || lstat(target->final_path, &found) == 0)
+        return fail(err, VHDX_E_EXISTS, "exists already: somebody made it meanwhile");
+    if (rename(target->working_path, target->final_path) < 0)
+        return fail_errno(err, errno, "cannot be given its name");
+    return VHDX_OK;
+}
+
+/* Make the new name durable. */
+static int
+flush_directory(const struct target *target, struct vhdx_error *err)
+{
+    char directory[PATH_MAX];
+    char *slash;
+    int descriptor, rc = VHDX_OK;
+
+    strcpy(directory, target->final_path);
+    slash = strrchr(directory, '/');
+    if (slash == NULL)
+        strcpy(directory, ".");
+    else
+        slash[slash == directory ? 1 : 0] = '\0';
+
+    descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0)
+        return VHDX_OK; /* a directory one may write but not read: nothing more can be done */
+    if (fsync(descriptor) < 0 && errno != EINVAL && errno != ENOTSUP)
+        rc = fail_errno(err, errno, "the directory cannot be flushed");
+    close(descriptor);
+    return rc;
+}
+
+int
+target_commit(struct target *target, struct vhdx_error *err)
+{
+    int rc = VHDX_OK;
+
+    if (target->is_device)
+        return VHDX_OK;
+    if (!target->may_replace)
+        rc = rename_to_new(target, err);
+    else if (rename(target->working_path, target->final_path) < 0)
+        rc = fail_errno(err, errno, "cannot be given its name");
+    if (rc < 0)
+        return rc;
+    has_unfinished = 0;
+    return flush_directory(target, err);
+}
+
+void
+target_abandon(struct target *target)
+{
+    if (!has_unfinished || target->is_device)
+        return;
+    unlink(target->working_path);
+    has_unfinished = 0;
+}
+
+bool
+file_is_device(const char *path)
+{
+    struct stat found;
+
+    return stat(path, &found) == 0 && S_ISBLK(found.st_mode);
+}
+
+uint64_t
+file_allocated_size(const char *path)
+{
+    struct stat found;
+
+    return stat(path, &found) == 0 ? (uint64_t)found.st_blocks * 512 : 0;
+}
+
+/* Whether `length` bytes at the offset are these. */
+static bool
+holds(int descriptor, off_t offset, const char *bytes, size_t length)
+{
+    char found[8];
+
+    return pread(descriptor, found, length, offset) == (ssize_t)length && memcmp(found, bytes, length) == 0;
+}
+
+int
+file_format(const char *path, enum vhdx_format *out, struct vhdx_error *err)
+{
+    int descriptor = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool is_vhd = false;
+    struct stat found;
+
+    *out = VHDX_FORMAT_VHDX;
+    if (descriptor < 0)
+        return VHDX_OK;
+    if (fstat(descriptor, &found) == 0 && (S_ISREG(found.st_mode) || S_ISBLK(found.st_mode))
+        && !holds(descriptor, 0, "vhdxfile", 8)) {
+        *out = VHDX_FORMAT_RAW;
+        is_vhd = holds(descriptor, 0, "conectix", 8)
+                 || (found.st_size >= 512 && holds(descriptor, found.st_size - 512, "conectix", 8));
+    }
+    close(descriptor);
+    if (is_vhd)
+        return fail(err, VHDX_E_UNSUPPORTED, "is a VHD, the older format, which is not read here; -f raw takes it as the"
+                    " bytes it is");
+    return VHDX_OK;
+}
+
+int
+file_open_disk(struct vhdx_disk **out, const char *path, enum vhdx_format format,
+               const struct shared_options *shared, unsigned more_flags, struct vhdx_error *err)
+{
+    struct vhdx_open_options options = options_for_reading(shared);
+    int rc, descriptor;
+
+    options.flags |= more_flags;
+    options.format = format;
+    if (format == VHDX_FORMAT_AUTO) {
+        rc = file_format(path, &options.format, err);
+        if (rc < 0)
+            return rc;
+    }
+    if (strcmp(path, "-") != 0)
+        return vhdx_disk_open_path(out, path, &options, err);
+
+    descriptor = dup(STDIN_FILENO);
+    if (descriptor < 0)
+        return fail_errno(err, errno, "standard input");
+    rc = vhdx_disk_open_descriptor(out, descriptor, "standard input", &options, err);
+    if (rc < 0)
+        close(descriptor);
+    return rc;
+}

@@ -1,0 +1,57 @@
+/* Files a verb makes, and files it is given. */
+#ifndef VHDX_TOOL_FILES_H
+#define VHDX_TOOL_FILES_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <vhdx/disk.h>
+
+#include "options.h"
+
+/*
+ * A file that is being made.
+ *
+ *   F1  It grows under `working_path`, a new name beside the final one (".NAME.XXXXXX.partial"), and takes its final name
+ *       only when it is complete and durable: whatever stops us, nothing unfinished bears the name that was asked for.
+ *   F2  Failure and the signals that end a program remove the unfinished file; only SIGKILL and a power cut leave it.
+ *   F3  An existing file is replaced only with --force; the source of a copy is never its target.
+ *   F4  A block device has no second name: it is written in place, and `is_device` says so.
+ */
+struct target {
+    char final_path[PATH_MAX];
+    char working_path[PATH_MAX];
+    bool is_device;
+    bool may_replace;
+};
+
+/* Look at what is there and choose the working path; nothing is made yet.  `source` is the path the target may not be,
+ * or NULL. */
+int target_begin(struct target *target, const char *path, const char *source, bool may_replace, struct vhdx_error *err);
+
+/* Give the file its final name, durably. */
+int target_commit(struct target *target, struct vhdx_error *err);
+
+/* Remove what was made so far. */
+void target_abandon(struct target *target);
+
+/* Whether the path exists and is a block device. */
+bool file_is_device(const char *path);
+
+/* Bytes the host has given to a file; 0 when it cannot be told. */
+uint64_t file_allocated_size(const char *path);
+
+/*
+ * The format of a file of which the user has not said it: VHDX by its signature, anything else raw.  VHD by its cookie is
+ * refused: as raw, the container would be taken for the disk.  A file that cannot be read is called VHDX, so that opening
+ * it says why.
+ */
+int file_format(const char *path, enum vhdx_format *out, struct vhdx_error *err);
+
+/* Open what is to be read (or, with VHDX_OPEN_WRITE in `more_flags`, written), finding its format when none is given.
+ * `-` is standard input when that is a file. */
+int file_open_disk(struct vhdx_disk **out, const char *path, enum vhdx_format format,
+                   const struct shared_options *shared, unsigned more_flags, struct vhdx_error *err);
+
+#endif

@@ -1,0 +1,340 @@
+/* vhdx info: everything about an image that its own file tells.  No parent is opened. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <vhdx/disk.h>
+
+#include "files.h"
+#include "jobs.h"
+#include "json.h"
+#include "message.h"
+#include "sizes.h"
+#include "text.h"
+#include "verbs.h"
+
+enum { OPTION_IS = 256 };
+
+static const struct option_line lines[] = {
+    { "is", OPTION_IS, "WHAT", "answer by exit status (0 yes, 2 no, 1 error): differencing, fixed, dynamic, dirty" },
+    { 0 },
+};
+
+struct result {
+    int               rc;
+    struct vhdx_error err;
+    struct vhdx_info  info;
+    uint64_t          allocated_size;
+};
+
+struct info_job {
+    const struct shared_options *shared;
+    struct json_list             list;
+    bool                         is_first;
+};
+
+static int
+read_info(struct vhdx_info *out, const char *path, const struct shared_options *shared, struct vhdx_error *err)
+{
+    struct vhdx_open_options options = options_for_reading(shared);
+    struct vhdx_disk *disk;
+    int rc;
+
+    options.flags |= VHDX_OPEN_NO_PARENTS;
+    rc = vhdx_disk_open_path(&disk, path, &options, err);
+    if (rc < 0)
+        return rc;
+    rc = vhdx_disk_get_info(disk, 0, out, err);
+    vhdx_disk_close(disk, NULL);
+    return rc;
+}
+
+static void
+work(void *context, const char *path, void *memory)
+{
+    struct info_job *job = context;
+    struct result *result = memory;
+
+    result->rc = read_info(&result->info, path, job->shared, &result->err);
+    result->allocated_size = file_allocated_size(path);
+}
+
+static const char *
+type_name(enum vhdx_image_type type)
+{
+    static const char *const names[] = {
+        [VHDX_TYPE_DYNAMIC] = "dynamic",
+        [VHDX_TYPE_FIXED] = "fixed",
+        [VHDX_TYPE_DIFFERENCING] = "differencing",
+    };
+
+    return names[type];
+}
+
+static struct json_object *
+add_object(struct json_object *parent, const char *key)
+{
+    struct json_object *object = need_memory(json_object_new_object());
+
+    json_object_object_add(parent, key, object);
+    return object;
+}
+
+static void
+add_region(struct json_object *document, const char *key, uint64_t file_offset, uint64_t length)
+{
+    struct json_object *region = add_object(document, key);
+
+    json_add_number(region, "offset", file_offset);
+    json_add_number(region, "length", length);
+}
+
+static void
+add_parent(struct json_object *document, const struct vhdx_info *info)
+{
+    struct json_object *locator = add_object(document, "parent-locator");
+
+    json_add_guid(locator, "parent-linkage", &info->parent_linkage);
+    json_add_guid(locator, "parent-linkage2", &info->parent_linkage2);
+    json_add_text(locator, "relative-path", info->parent_relative_path);
+    json_add_text(locator, "volume-path", info->parent_volume_path);
+    json_add_text(locator, "absolute-win32-path", info->parent_absolute_path);
+}
+
+/* What only a VHDX has. */
+static void
+add_vhdx(struct json_object *document, const struct vhdx_info *info)
+{
+    struct json_object *log;
+
+    json_add_number(document, "cluster-size", info->block_size);
+    json_add_bool(document, "dirty-flag", info->is_dirty);
+    json_add_text(document, "type", type_name(info->type));
+    json_add_number(document, "block-count", info->payload_block_count);
+    json_add_guid(document, "disk-id", &info->disk_id);
+    json_add_guid(document, "file-write-guid", &info->file_write_guid);
+    json_add_guid(document, "data-write-guid", &info->data_write_guid);
+    json_add_number(document, "header-sequence-number", info->header_sequence_number);
+    json_add_text(document, "creator", info->creator);
+
+    log = add_object(document, "log");
+    json_add_guid(log, "guid", &info->log_guid);
+    json_add_number(log, "offset", info->log_offset);
+    json_add_number(log, "length", info->log_length);
+    json_add_bool(log, "ignored", info->log_was_ignored);
+    add_region(document, "bat", info->bat_offset, info->bat_length);
+    add_region(document, "metadata", info->metadata_offset, info->metadata_length);
+    if (info->type == VHDX_TYPE_DIFFERENCING)
+        add_parent(document, info);
+}
+
+static struct json_object *
+make_document(const char *path, const struct result *result)
+{
+    const struct vhdx_info *info = &result->info;
+    struct json_object *document, *findings;
+
+    if (result->rc < 0)
+        return json_failure(path, &result->err);
+    document = json_document();
+    json_add_number(document, "virtual-size", info->virtual_size);
+    json_add_text(document, "filename", path);
+    json_add_text(document, "format", info->format == VHDX_FORMAT_RAW ? "raw" : "vhdx");
+    json_add_number(document, "actual-size", result->allocated_size);
+    json_add_number(document, "file-size", info->file_size);
+    json_add_number(document, "logical-sector-size", info->logical_sector_size);
+    json_add_number(document, "physical-sector-size", info->physical_sector_size);
+    if (info->format == VHDX_FORMAT_RAW)
+        return document;
+
+    add_vhdx(document, info);
+    findings = add_object(document, "findings");
+    json_add_number(findings, "count", info->finding_count);
+    if (info->finding_count > 0)
+        json_object_object_add(findings, "worst", json_error(&info->worst_finding));
+    return document;
+}
+
+static void
+print_text(const char *label, const char *text)
+{
+    if (text[0] == '\0')
+        return;
+    printf("%s: ", label);
+    text_print(stdout, text);
+    putchar('\n');
+}
+
+static void
+print_guid(const char *label, const struct vhdx_guid *guid)
+{
+    char text[VHDX_GUID_TEXT_SIZE];
+
+    vhdx_guid_format(text, guid);
+    printf("%s: %s\n", label, text);
+}
+
+static void
+print_log(const struct vhdx_info *info)
+{
+    char text[SIZE_TEXT_SIZE];
+    const char *state = "empty: the image was closed cleanly";
+
+    if (info->log_was_ignored && info->is_dirty)
+        state = "holds changes, ignored here as asked";
+    else if (info->is_dirty)
+        state = "holds changes: read as if replayed; 'vhdx replay' writes them";
+    printf("log: %s at 0x%" PRIx64 ", %s\n", size_short(text, info->log_length), info->log_offset, state);
+}
+
+static void
+print_findings(const char *path, const struct vhdx_info *info)
+{
+    char place[MESSAGE_PLACE_SIZE];
+
+    if (info->finding_count == 0)
+        return;
+    printf("findings: %" PRIu64 ", the worst (%s): ", info->finding_count,
+           vhdx_severity_name(info->worst_finding.severity));
+    text_print(stdout, info->worst_finding.message);
+    if (message_place(place, &info->worst_finding)[0] != '\0')
+        printf(" (%s)", place);
+    printf("\n  'vhdx check ");
+    text_print(stdout, path);
+    printf("' lists them\n");
+}
+
+static void
+print_vhdx(const char *path, const struct vhdx_info *info)
+{
+    char text[SIZE_TEXT_SIZE];
+
+    printf("cluster_size: %" PRIu32 "\n", info->block_size);
+    printf("type: %s\n", type_name(info->type));
+    printf("blocks: %" PRIu64 " of %s\n", info->payload_block_count, size_short(text, info->block_size));
+    printf("sectors: %" PRIu32 " bytes logical, %" PRIu32 " physical\n", info->logical_sector_size,
+           info->physical_sector_size);
+    print_guid("disk id", &info->disk_id);
+    print_guid("file write guid", &info->file_write_guid);
+    print_guid("data write guid", &info->data_write_guid);
+    print_log(info);
+    printf("block table: %s at 0x%" PRIx64 "\n", size_short(text, info->bat_length), info->bat_offset);
+    printf("metadata: %s at 0x%" PRIx64 "\n", size_short(text, info->metadata_length), info->metadata_offset);
+    print_text("creator", info->creator);
+    if (info->type == VHDX_TYPE_DIFFERENCING) {
+        print_guid("parent linkage", &info->parent_linkage);
+        if (!vhdx_guid_is_zero(&info->parent_linkage2))
+            print_guid("parent linkage 2", &info->parent_linkage2);
+        print_text("parent, relative path", info->parent_relative_path);
+        print_text("parent, volume path", info->parent_volume_path);
+        print_text("parent, absolute path", info->parent_absolute_path);
+    }
+    print_findings(path, info);
+}
+
+static void
+print_human(const char *path, const struct result *result)
+{
+    const struct vhdx_info *info = &result->info;
+    char text[SIZE_TEXT_SIZE];
+
+    print_text("image", path);
+    printf("file format: %s\n", info->format == VHDX_FORMAT_RAW ? "raw" : "vhdx");
+    printf("virtual size: %s\n", size_long(text, info->virtual_size));
+    printf("disk size: %s\n", size_short(text, result->allocated_size));
+    printf("file length: %s\n", size_long(text, info->file_size));
+    if (info->format != VHDX_FORMAT_RAW)
+        print_vhdx(path, info);
+}
+
+static int
+report(void *context, const char *path, void *memory)
+{
+    struct info_job *job = context;
+    const struct result *result = memory;
+
+    if (job->shared->json)
+        json_list_add(&job->list, make_document(path, result));
+    if (result->rc < 0) {
+        message_error(path, &result->err);
+        return STATUS_FAILED;
+    }
+    if (!job->shared->json) {
+        if (!job->is_first)
+            putchar('\n');
+        print_human(path, result);
+        job->is_first = false;
+    }
+    return STATUS_GOOD;
+}
+
+/* --is WHAT: nothing is printed but errors. */
+static int
+answer(const char *what, const char *path, const struct shared_options *shared)
+{
+    struct vhdx_info info;
+    struct vhdx_error err;
+    bool is_so;
+
+    if (read_info(&info, path, shared, &err) < 0) {
+        message_error(path, &err);
+        return STATUS_FAILED;
+    }
+    if (strcmp(what, "dirty") == 0)
+        is_so = info.is_dirty;
+    else
+        is_so = info.format == VHDX_FORMAT_VHDX && strcmp(what, type_name(info.type)) == 0;
+    return is_so ? STATUS_GOOD : 2;
+}
+
+/* A wrong --is must not look like the answer "no". */
+static bool
+is_known_question(const char *what)
+{
+    return strcmp(what, "differencing") == 0 || strcmp(what, "fixed") == 0 || strcmp(what, "dynamic") == 0
+           || strcmp(what, "dirty") == 0;
+}
+
+static int
+run_info(const struct verb *verb, int argc, char **argv)
+{
+    struct verb asking = *verb;
+    struct option_reader reader;
+    struct shared_options shared;
+    struct info_job job = { .shared = &shared, .is_first = true };
+    struct job_kind kind = { sizeof(struct result), work, report, &job };
+    const char *argument, *what = NULL;
+    char **paths;
+    int letter, count, status;
+
+    options_begin(&reader, &asking, argc, argv, &shared);
+    while ((letter = options_next(&reader, &argument)) != OPTION_END) {
+        what = argument;
+        asking.usage_status = STATUS_FAILED; /* 2 would read as "no" */
+        if (!is_known_question(what))
+            usage_error(&reader, "--is takes differencing, fixed, dynamic or dirty, not '%s'", what);
+    }
+    count = options_operands(&reader, 1, what == NULL ? argc : 1, &paths);
+    if (what != NULL)
+        return answer(what, paths[0], &shared);
+
+    if (shared.json)
+        json_list_begin(&job.list, count > 1, false);
+    status = jobs_run(&kind, paths, count, shared.job_count, NULL);
+    if (shared.json)
+        json_list_end(&job.list);
+    return status;
+}
+
+const struct verb info_verb = {
+    .name = "info",
+    .synopsis = "[OPTIONS] FILE...",
+    .summary = "Tell everything about images",
+    .example = "  vhdx info disk.vhdx\n"
+               "  vhdx info --json --jobs 4 *.vhdx | jq '.[] | {filename, type}'\n"
+               "  vhdx info --is dirty disk.vhdx && vhdx replay disk.vhdx\n",
+    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_JOBS,
+    .options = lines,
+    .usage_status = STATUS_USAGE,
+    .run = run_info,
+};

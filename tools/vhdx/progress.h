@@ -1,0 +1,31 @@
+/* How far a long job has come, shown to a person (a bar on stderr) or to a program (lines on a descriptor). */
+#ifndef VHDX_TOOL_PROGRESS_H
+#define VHDX_TOOL_PROGRESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include <vhdx/ops.h>
+
+#include "options.h"
+
+struct progress {
+    struct vhdx_progress hook; /* hand its address to the library */
+    bool                 shows_bar;
+    int                  descriptor; /* for lines, or -1 */
+    bool                 has_shown;
+    unsigned             shown;      /* hundredths of a percent */
+    struct timespec      began;
+};
+
+/* A bar when stderr is a terminal or -p was given, never with -q; lines with --progress=FD. */
+void progress_begin(struct progress *progress, const struct shared_options *shared);
+
+/* For jobs of our own: report to the same places. */
+void progress_report(struct progress *progress, uint64_t done, uint64_t total);
+
+/* End the line of the bar. */
+void progress_end(struct progress *progress);
+
+#endif

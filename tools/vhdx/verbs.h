@@ -1,0 +1,14 @@
+/* The verbs of the command, one file each. */
+#ifndef VHDX_TOOL_VERBS_H
+#define VHDX_TOOL_VERBS_H
+
+#include "options.h"
+
+#define STATUS_GOOD   0
+#define STATUS_FAILED 1
+#define STATUS_USAGE  2
+
+extern const struct verb bench_verb, check_verb, compare_verb, convert_verb, create_verb, info_verb, map_verb,
+    replay_verb, serve_verb;
+
+#endif
