@@ -64,6 +64,7 @@ struct vhdx_open_options {
  *
  *   out      the disk; the caller closes it with vhdx_disk_close
  *   storage  vhdx_disk_open_storage: owned by the disk from success on; on failure it stays the caller's
+ *   descriptor  vhdx_disk_open_descriptor: the library's from the call on; it is closed when the call fails
  *   errors   VHDX_E_NOT_VHDX, _BAD_HEADER, _BAD_LOG, _BAD_REGION, _BAD_METADATA, _BAD_LOCATOR, _NO_PARENT, _IN_USE,
  *            _NEEDS_REPAIR (opened for writing and a rule of severity RO or BLOCK is broken), _IO, _NO_MEMORY, ...
  *   writes   read-only: not one byte.  For writing: nothing before the first modification, but for the replay of a
@@ -117,9 +118,9 @@ int vhdx_disk_zero(struct vhdx_disk *disk, uint64_t guest_offset, uint64_t lengt
                    struct vhdx_error *err);
 
 /*
- * Tell that a range is no longer needed.  On a dynamic or differencing image it reads as zeros afterwards; whole blocks
- * become state UNMAPPED and give their space back.  On a fixed image, and on a raw file whose host cannot punch holes,
- * nothing happens.
+ * Tell that a range is no longer needed.  On a dynamic image it reads as zeros afterwards, and so does what a differencing
+ * image holds itself of the range (what only a parent holds stays visible); whole blocks become state UNMAPPED and give
+ * their space back.  On a fixed image, and on a raw file whose host cannot punch holes, nothing happens.
  */
 int vhdx_disk_trim(struct vhdx_disk *disk, uint64_t guest_offset, uint64_t length, struct vhdx_error *err);
 
@@ -165,7 +166,7 @@ int vhdx_disk_resolve_sparse(struct vhdx_disk *disk, uint64_t guest_offset, uint
  * The pinning thread itself must not write, zero or trim the range: it would wait for itself.
  */
 struct vhdx_pin {
-    void *opaque[8];
+    void *held; /* the library's; NULL where nothing needs holding */
 };
 int vhdx_disk_pin(struct vhdx_disk *disk, uint64_t guest_offset, uint64_t length, struct vhdx_pin *pin,
                   struct vhdx_error *err);

@@ -35,6 +35,7 @@ rank_name(enum vx_rank rank)
     case VX_RANK_SESSION: return "SESSION";
     case VX_RANK_COMMIT:  return "COMMIT";
     case VX_RANK_META:    return "META";
+    case VX_RANK_ROOM:    return "ROOM";
     case VX_RANK_STORAGE: return "STORAGE";
     }
     return "unknown";

@@ -21,8 +21,6 @@
 
 struct vx_image;
 
-#define VX_LOG_LENGTH_FROM_HEADER 0
-
 /* What a differencing image asks for the sectors it does not hold.  Borrowed, set once after open. */
 struct vx_below {
     int (*read)(void *context, void *buffer, size_t length, uint64_t guest_offset, struct vhdx_error *err);
@@ -53,16 +51,24 @@ const struct vx_geometry   *vx_image_geometry(const struct vx_image *image);
 const struct vx_metadata   *vx_image_metadata(const struct vx_image *image);
 const struct vx_findings   *vx_image_findings(const struct vx_image *image);
 bool                        vx_image_is_writable(const struct vx_image *image);
-void vx_image_fill_info(struct vx_image *image, struct vhdx_info *out, struct vhdx_error *err);
+void vx_image_fill_info(struct vx_image *image, struct vhdx_info *out); /* all but file_size */
+
+/* The parent locator of a differencing image; the item's bytes, NULL without one. */
+const struct vx_locator *vx_image_locator(const struct vx_image *image);
+const uint8_t           *vx_image_locator_item(const struct vx_image *image);
+struct vhdx_guid         vx_image_data_write_guid(struct vx_image *image);
 
 /* A held range of guest blocks (rank BLOCK). */
 struct vx_held {
     uint64_t        first_block, last_block;
     bool            is_exclusive, is_granted;
+    bool            is_pin; /* held on behalf of a caller of the library */
     struct vx_held *previous, *next;
 };
 void vx_image_hold(struct vx_image *image, struct vx_held *held, uint64_t guest_offset, uint64_t length,
                    bool is_exclusive);
+/* The same, shared, for a caller of the library who may read the range while it is held. */
+void vx_image_pin(struct vx_image *image, struct vx_held *held, uint64_t guest_offset, uint64_t length);
 void vx_image_release(struct vx_image *image, struct vx_held *held);
 
 /* What one layer says about the beginning of a guest range. */

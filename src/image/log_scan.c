@@ -1,0 +1,129 @@
+/*
+ * Scanning a log: every valid entry is found in one pass, each sector read a bounded number of times however hostile the
+ * log is (docs/vhdx-format.md 6.3, 6.4).
+ */
+#include "base/error.h"
+#include "base/memory.h"
+#include "format/log_entry.h"
+#include "image/replay.h"
+#include "storage/storage.h"
+
+#define WINDOW_SIZE ((size_t)VX_MIB)
+
+struct scanner {
+    struct vhdx_storage    *storage;
+    const struct vx_header *header;
+    struct vx_log_scan     *scan;
+    size_t                  capacity;
+    uint8_t                *window;        /* the log's bytes from window_at on */
+    uint64_t                window_at, window_length;
+};
+
+static int
+get_sector(struct scanner *s, uint64_t position, const uint8_t **sector, struct vhdx_error *err)
+{
+    if (position < s->window_at || position >= s->window_at + s->window_length) {
+        size_t got, wanted = (size_t)vx_min_u64(WINDOW_SIZE, s->scan->log_length - position);
+        int    rc = vx_storage_read_prefix(s->storage, s->window, wanted, s->scan->log_offset + position, &got, err);
+
+        if (rc < 0)
+            return rc;
+        s->window_at = position;
+        s->window_length = wanted;
+    }
+    *sector = s->window + (position - s->window_at);
+    return VHDX_OK;
+}
+
+static int
+add_place(struct scanner *s, uint64_t position, const struct vx_log_entry_check *check, struct vhdx_error *err)
+{
+    struct vx_log_scan *scan = s->scan;
+
+    if (scan->place_count == s->capacity) {
+        size_t               wanted = s->capacity * 2 + 64;
+        struct vx_log_place *places = vx_realloc_array(scan->places, wanted, sizeof *places);
+
+        if (places == NULL)
+            return vx_fail_memory(err, "the entries of the log");
+        scan->places = places;
+        s->capacity = wanted;
+    }
+    scan->places[scan->place_count++] = (struct vx_log_place){
+        .position = (uint32_t)position,
+        .entry_length = check->header.entry_length,
+        .tail = check->header.tail,
+        .descriptor_count = check->header.descriptor_count,
+        .sequence_number = check->header.sequence_number,
+        .flushed_file_offset = check->header.flushed_file_offset,
+        .last_file_offset = check->header.last_file_offset,
+        .highest_target_end = check->highest_target_end,
+    };
+    return VHDX_OK;
+}
+
+/* Check the entry that may begin at `position`; *next is where the next one may begin.  The sectors of an entry, of a
+ * broken one too, never look like an entry's first: they can be passed over. */
+static int
+check_entry(struct scanner *s, uint64_t position, uint64_t *next, struct vhdx_error *err)
+{
+    struct vx_log_entry_check check;
+    const uint8_t            *sector;
+    enum vx_log_verdict       verdict;
+    uint64_t                  seen = VX_LOG_SECTOR;
+    int                       rc = get_sector(s, position, &sector, err);
+
+    *next = position + VX_LOG_SECTOR;
+    if (rc < 0 || !vx_log_sector_is_entry(sector))
+        return rc;
+    verdict = vx_log_entry_check_begin(&check, sector, &s->header->log_guid, s->scan->log_offset,
+                                       s->scan->log_length);
+    while (verdict == VX_LOG_MORE) {
+        rc = get_sector(s, (position + seen) % s->scan->log_length, &sector, err);
+        if (rc < 0)
+            return rc;
+        verdict = vx_log_entry_check_feed(&check, sector);
+        if (verdict != VX_LOG_INVALID)
+            seen += VX_LOG_SECTOR;
+    }
+    *next = position + seen;
+    return verdict == VX_LOG_VALID ? add_place(s, position, &check, err) : VHDX_OK;
+}
+
+int
+vx_log_scan(struct vx_log_scan *out, struct vhdx_storage *storage, const struct vx_header *header,
+            uint64_t log_length, uint64_t file_length, struct vx_findings *findings, struct vhdx_error *err)
+{
+    struct scanner s = { .storage = storage, .header = header, .scan = out };
+    int            rc = VHDX_OK;
+
+    *out = (struct vx_log_scan){ .log_offset = header->log_offset, .log_length = log_length };
+    s.window = vx_alloc(WINDOW_SIZE);
+    if (s.window == NULL)
+        return vx_fail_memory(err, "reading the log");
+    for (uint64_t position = 0; position < log_length && rc == VHDX_OK;)
+        rc = check_entry(&s, position, &position, err);
+    vx_free(s.window);
+    if (rc < 0) {
+        vx_log_scan_free(out);
+        return rc;
+    }
+
+    out->has_active = vx_log_find_active(out->places, out->place_count, log_length, &out->tail_index,
+                                         &out->head_index);
+    if (out->has_active)
+        vx_log_sequence_judge(out->places, out->tail_index, out->head_index, out->log_offset, log_length,
+                              file_length, findings);
+    else
+        vx_find(findings, VHDX_SEVERITY_REFUSE, 30, VHDX_E_BAD_LOG, VHDX_PART_LOG, header->log_offset,
+                "the header asks for the log to be replayed and no valid sequence of entries is in it; after a killed "
+                "QEMU the file may be read as it lies (--ignore-log)");
+    return VHDX_OK;
+}
+
+void
+vx_log_scan_free(struct vx_log_scan *scan)
+{
+    vx_free(scan->places);
+    *scan = (struct vx_log_scan){ 0 };
+}
