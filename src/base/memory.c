@@ -46,7 +46,9 @@ vx_alloc_zeroed(size_t count, size_t size)
 {
     if (count == 0 || size == 0)
         count = size = 1;
-    return must_fail() ? NULL : calloc(count, size); /* which looks for the wrap itself */
+    if (must_fail() || count > SIZE_MAX / size)
+        return NULL;
+    return calloc(count, size);
 }
 
 void *
