@@ -224,8 +224,8 @@ judge_present(struct vx_bat_entry *entry, uint64_t at, uint64_t block_index, con
     if (block_index + 1 == geometry->payload_block_count &&
         entry->file_offset + vx_geometry_block_length(geometry, block_index) <= usable_length) {
         vx_find(findings, VHDX_SEVERITY_WARN, 136, VHDX_E_TRUNCATED, VHDX_PART_BAT, at,
-                "BAT entry of block %" PRIu64 " (the last): the block at 0x%" PRIx64 " is cut after the disk's end by "
-                "the file's end at 0x%" PRIx64, block_index, entry->file_offset, limits->file_length);
+                "BAT entry of block %" PRIu64 " (the last): the block at 0x%" PRIx64 " is cut after the disk's end "
+                "by the file's end at 0x%" PRIx64, block_index, entry->file_offset, limits->file_length);
         return VHDX_OK;
     }
     return vx_find(findings, VHDX_SEVERITY_BLOCK, 134, VHDX_E_TRUNCATED, VHDX_PART_BAT, at,

@@ -56,13 +56,13 @@ size_t vx_reserved_ranges(struct vx_reserved_range *out, const struct vx_header 
 int vx_bat_judge_payload(struct vx_bat_entry *entry, uint64_t raw, uint64_t block_index,
                          const struct vx_bat_limits *limits, struct vx_findings *findings);
 
-/* The same for the sector bitmap entry of a chunk: V140 to V142, V144.  In files without parent *entry becomes
- * 0. */
+/* The same for the sector bitmap entry of a chunk: V138, V140 to V142, V144.  In files without parent *entry
+ * becomes 0. */
 int vx_bat_judge_bitmap(struct vx_bat_entry *entry, uint64_t raw, uint64_t chunk_index,
                         const struct vx_bat_limits *limits, struct vx_findings *findings);
 
-/* The fast path of every lookup: true when the raw entry of a payload block breaks no rule at all, not even a
- * WARN. */
+/* The fast path of every lookup: true when the raw entry of a payload block breaks no rule at all, WARNs
+ * included. */
 bool vx_bat_payload_is_clean(uint64_t raw, uint64_t block_index, const struct vx_bat_limits *limits);
 
 #endif

@@ -141,7 +141,8 @@ vx_region_table_choose(struct vx_region_table *out, int *used_index, const uint8
                 good + 1, errors[bad].message);
     else if (memcmp(copy0, copy1, VX_REGION_TABLE_SIZE) != 0)
         vx_find(findings, VHDX_SEVERITY_RO, 57, VHDX_E_BAD_REGION, VHDX_PART_REGION_TABLE,
-                VX_REGION_TABLE_OFFSET(1), "region tables: both copies are valid but differ, expected equal ones (copy 1 is used)");
+                VX_REGION_TABLE_OFFSET(1),
+                "region tables: both copies are valid but differ, expected equal ones (copy 1 is used)");
     *used_index = good;
     return vx_region_table_decode(out, copies[good], VX_REGION_TABLE_OFFSET(good), NULL);
 }
