@@ -4,7 +4,7 @@ import socket
 import struct
 import threading
 
-from conftest import MIB, VHDX, Server, check_is_clean, create, run
+from conftest import MIB, VHDX, Server, assert_sound, create, run
 
 SIZE = 64 * MIB
 
@@ -26,7 +26,7 @@ def test_copy_in_and_out(tmp_path, image):
         run('nbdcopy', '--connections=4', server.uri, tmp_path / 'out.raw')
     run('cmp', tmp_path / 'in.raw', tmp_path / 'out.raw')
     run(VHDX, 'compare', '-f', 'raw', tmp_path / 'in.raw', image)
-    check_is_clean(image)
+    assert_sound(image)
 
 
 def test_copy_between_two_images(tmp_path, image):
@@ -36,7 +36,7 @@ def test_copy_between_two_images(tmp_path, image):
         run('nbdcopy', tmp_path / 'in.raw', server.uri)
         run('nbdcopy', '--flush', server.uri, target.uri)
     run(VHDX, 'compare', image, other)
-    check_is_clean(other)
+    assert_sound(other)
 
 
 def test_what_one_writes_another_reads(server):
@@ -57,7 +57,7 @@ def test_a_flush_covers_the_other_connections(image):
         client = server.connect()
         for number in range(4):
             assert client.pread(100000, number * 7 * MIB) == bytes([number + 1]) * 100000
-    check_is_clean(image)
+    assert_sound(image)
 
 
 def random_client(server, seed, first, length, failures):
@@ -98,7 +98,7 @@ def test_clients_against_a_plain_array(image):
         for thread in threads:
             thread.join()
     assert not failures
-    check_is_clean(image)
+    assert_sound(image)
 
 
 def test_connections_come_and_go(server):

@@ -5,7 +5,7 @@ import random
 import nbd
 import pytest
 
-from conftest import GIB, KIB, MIB, TIB, Server, block_status, check_is_clean, create, refused_with, whole_map
+from conftest import GIB, KIB, MIB, TIB, Server, block_status, assert_sound, create, refused_with, whole_map
 
 SIZE = 64 * MIB
 HOLE_ZERO = nbd.STATE_HOLE | nbd.STATE_ZERO
@@ -135,7 +135,7 @@ def test_fua_survives_a_kill(image, write):
         server.kill()
     with Server(image, read_only=True) as server:
         assert server.connect().pread(4 * MIB, 9 * MIB) == expected
-    check_is_clean(image)
+    assert_sound(image)
 
 
 def test_cache_request(server):

@@ -49,16 +49,13 @@ def test_bad_parameter(image, parameter):
     run('nbdkit', '-f', '-U', '-', PLUGIN, image, parameter, status=1)
 
 
-@pytest.mark.parametrize('what, content', [
-    ('empty', b''),
-    ('not a VHDX', b'\x55\xaa' * MIB),
-    ('a signature and no more', b'vhdxfile' + bytes(4 * MIB)),
-])
-def test_bad_image_stops_the_start(tmp_path, what, content):
+@pytest.mark.parametrize('content', [b'', b'\x55\xaa' * MIB, b'vhdxfile' + bytes(4 * MIB)],
+                         ids=['empty', 'not a VHDX', 'a signature and no more'])
+def test_bad_image_stops_the_start(tmp_path, content):
     path = tmp_path / 'bad.vhdx'
     path.write_bytes(content)
     output = run('nbdkit', '-f', '-U', '-', PLUGIN, path, status=1)
-    assert output.count('bad.vhdx') == 1, what
+    assert output.count('bad.vhdx') == 1, 'the file is named once'
     assert path.read_bytes() == content
 
 
