@@ -148,10 +148,51 @@ begin_locked(struct vx_image *image, struct vhdx_error *err) VX_REQUIRES(image->
     return VHDX_OK;
 }
 
+/* One page of a region table copy, from the good one. */
+static int
+mend_region_page(struct vx_image *image, uint64_t at, const uint8_t *good, struct vhdx_error *err)
+{
+    struct vx_page *page;
+    int             rc = vx_room_reserve(image, 1, err);
+
+    if (rc < 0)
+        return rc;
+    rc = vx_map_prepare(image, at, err);
+    if (rc == VHDX_OK) {
+        vx_rwlock_lock(&image->meta_lock);
+        rc = vx_pages_load(&image->pages, image->view, at, &page, err);
+        if (rc == VHDX_OK && memcmp(page->bytes, good, VX_PAGE) != 0) {
+            memcpy(page->bytes, good, VX_PAGE);
+            vx_map_page_edited_locked(image, page);
+        }
+        vx_rwlock_unlock(&image->meta_lock);
+    }
+    vx_room_release(image, 1);
+    return rc;
+}
+
+/* V56: a damaged region table copy is rewritten from the good one, through the log.  It need not happen at one stroke:
+ * until its last page is right the copy's checksum is wrong, and readers take the other. */
+static int
+mend_region_table(struct vx_image *image, struct vhdx_error *err)
+{
+    uint8_t good[VX_PAGE];
+    int     rc = VHDX_OK;
+
+    for (uint64_t at = 0; at < VX_REGION_TABLE_SIZE && rc == VHDX_OK; at += VX_PAGE) {
+        rc = vx_storage_read(image->view, good, sizeof good,
+                             VX_REGION_TABLE_OFFSET(1 - image->broken_region_copy) + at, err);
+        if (rc == VHDX_OK)
+            rc = mend_region_page(image, VX_REGION_TABLE_OFFSET(image->broken_region_copy) + at, good, err);
+    }
+    return rc;
+}
+
 int
 vx_session_begin(struct vx_image *image, struct vhdx_error *err)
 {
-    int rc = vx_image_may_write(image, err);
+    bool is_first = false;
+    int  rc = vx_image_may_write(image, err);
 
     if (rc < 0 || atomic_load_explicit(&image->has_begun, memory_order_acquire))
         return rc;
@@ -159,10 +200,13 @@ vx_session_begin(struct vx_image *image, struct vhdx_error *err)
     rc = vx_image_may_write(image, err);
     if (rc == VHDX_OK && !atomic_load(&image->has_begun)) {
         rc = begin_locked(image, err);
-        if (rc == VHDX_OK)
+        is_first = rc == VHDX_OK;
+        if (is_first)
             atomic_store_explicit(&image->has_begun, true, memory_order_release);
     }
     vx_mutex_unlock(&image->session_lock);
+    if (is_first && image->broken_region_copy >= 0)
+        rc = mend_region_table(image, err);
     return rc;
 }
 
