@@ -88,7 +88,7 @@ vhdx_check_storage(struct vhdx_storage *storage, const struct vhdx_check_options
         out->is_complete = false;
     vx_check_report_finish(&check->report);
 
-    vx_space_map_free(&check->space);
+    vx_used_map_free(&check->used);
     vhdx_storage_close(check->replayed);
     vx_free(check->table);
     vx_free(check);

@@ -49,7 +49,7 @@ struct vx_check {
     bool                    has_geometry;
     struct vx_metadata      metadata;
     struct vx_geometry      geometry;
-    struct vx_space_map     space;
+    struct vx_used_map      used;
 };
 
 /* The stages.  `*go_on` is false when nothing further can be trusted. */

@@ -116,18 +116,18 @@ mark_bitmap(struct bat_pass *pass, uint64_t bitmap_offset)
 {
     uint64_t at = entry_at(pass, vx_geometry_bitmap_bat_index(&pass->check->geometry, pass->chunk_index));
 
-    switch (vx_space_mark_block(&pass->check->space, bitmap_offset, VX_SECTOR_BITMAP_SIZE)) {
-    case VX_SPACE_DOUBLE:
+    switch (vx_used_mark_block(&pass->check->used, bitmap_offset, VX_SECTOR_BITMAP_SIZE)) {
+    case VX_USED_DOUBLE:
         vx_find(&pass->check->findings, VHDX_SEVERITY_RO, 137, VHDX_E_BAD_BAT, VHDX_PART_BAT, at,
                 "BAT entry of chunk %" PRIu64 "'s sector bitmap: another entry has the offset 0x%" PRIx64
                 " too, expected a place of its own", pass->chunk_index, bitmap_offset);
         break;
-    case VX_SPACE_OVERLAP:
+    case VX_USED_OVERLAP:
         vx_find(&pass->check->findings, VHDX_SEVERITY_RO, 144, VHDX_E_BAD_BITMAP, VHDX_PART_BAT, at,
                 "BAT entry of chunk %" PRIu64 "'s sector bitmap: the bitmap at 0x%" PRIx64
                 " overlaps a block, expected a place of its own", pass->chunk_index, bitmap_offset);
         break;
-    case VX_SPACE_FREE:
+    case VX_USED_FREE:
         break;
     }
 }
@@ -189,13 +189,13 @@ mark_payload(struct bat_pass *pass, uint64_t bat_index, uint64_t block_index, ui
 {
     struct vx_check *check = pass->check;
     uint64_t at = entry_at(pass, bat_index);
-    enum vx_space_conflict conflict = vx_space_mark_block(&check->space, block_offset, check->geometry.block_size);
+    enum vx_used_conflict conflict = vx_used_mark_block(&check->used, block_offset, check->geometry.block_size);
 
-    if (conflict == VX_SPACE_DOUBLE)
+    if (conflict == VX_USED_DOUBLE)
         vx_find(&check->findings, VHDX_SEVERITY_RO, 137, VHDX_E_BAD_BAT, VHDX_PART_BAT, at,
                 "BAT entry of block %" PRIu64 ": another entry has the offset 0x%" PRIx64
                 " too, expected a place of its own", block_index, block_offset);
-    else if (conflict == VX_SPACE_OVERLAP && !is_overlap_known)
+    else if (conflict == VX_USED_OVERLAP && !is_overlap_known)
         vx_find(&check->findings, VHDX_SEVERITY_RO, 135, VHDX_E_BAD_BAT, VHDX_PART_BAT, at,
                 "BAT entry of block %" PRIu64 ": the block at 0x%" PRIx64
                 " overlaps another block, expected a place of its own", block_index, block_offset);
@@ -279,7 +279,7 @@ visit_anchor(struct bat_pass *pass, uint64_t bat_index, uint64_t raw, struct vhd
     vx_findings_init(&quiet, NULL, NULL);
     if (vx_bat_judge_payload(&entry, raw, index, &pass->limits, &quiet) < 0 || entry.file_offset == 0)
         return VHDX_OK;
-    if (vx_space_mark(&check->space, entry.file_offset, check->geometry.block_size) != VX_SPACE_FREE)
+    if (vx_used_mark(&check->used, entry.file_offset, check->geometry.block_size) != VX_USED_FREE)
         vx_find(&check->findings, VHDX_SEVERITY_REPAIR, 139, VHDX_E_BAD_BAT, VHDX_PART_BAT, entry_at(pass, bat_index),
                 "BAT entry of block %" PRIu64 ": state %u anchored at 0x%" PRIx64
                 ", which is in use, expected a place of its own", index, entry.state, entry.file_offset);
@@ -333,7 +333,7 @@ run_passes(struct bat_pass *pass, struct vhdx_error *err)
     int rc;
 
     for (size_t i = 0; i < pass->limits.reserved_count; i++)
-        vx_space_mark(&pass->check->space, pass->reserved[i].file_offset, pass->reserved[i].length);
+        vx_used_mark(&pass->check->used, pass->reserved[i].file_offset, pass->reserved[i].length);
     rc = visit_entries(pass, visit_entry, err);
     if (rc == VHDX_OK)
         rc = finish_chunk(pass, err);
@@ -362,7 +362,7 @@ init_pass(struct bat_pass *pass, struct vx_check *check, struct vhdx_error *err)
         .reserved_count  = vx_reserved_ranges(pass->reserved, &check->header, check->table),
         .bat_file_offset = check->regions.bat.file_offset,
     };
-    return vx_space_map_init(&check->space, check->file_length, err);
+    return vx_used_map_init(&check->used, check->file_length, err);
 }
 
 int
@@ -391,11 +391,11 @@ vx_check_bat(struct vx_check *check, struct vhdx_error *err)
 void
 vx_check_leaks(struct vx_check *check)
 {
-    struct vx_space_leaks leaks;
+    struct vx_used_leaks leaks;
 
     if (!check->summary->is_complete)
         return;
-    vx_space_find_leaks(&check->space, &leaks);
+    vx_used_find_leaks(&check->used, &leaks);
     if (leaks.inner_bytes > 0) {
         check->summary->leaked_bytes += leaks.inner_bytes;
         vx_find(&check->findings, VHDX_SEVERITY_WARN, 148, VHDX_E_BAD_BAT, VHDX_PART_FILE, leaks.first_gap_offset,

@@ -9,7 +9,7 @@
 #include "format/layout.h"
 
 int
-vx_space_map_init(struct vx_space_map *map, uint64_t file_length, struct vhdx_error *err)
+vx_used_map_init(struct vx_used_map *map, uint64_t file_length, struct vhdx_error *err)
 {
     uint64_t mib_count = vx_ceil_div(vx_min_u64(file_length, VX_MAX_FILE_SIZE), VX_MIB);
     size_t word_count = (size_t)(mib_count / 64 + 1);
@@ -23,7 +23,7 @@ vx_space_map_init(struct vx_space_map *map, uint64_t file_length, struct vhdx_er
 }
 
 void
-vx_space_map_free(struct vx_space_map *map)
+vx_used_map_free(struct vx_used_map *map)
 {
     vx_free(map->used);
     vx_free(map->starts);
@@ -40,8 +40,8 @@ word_mask(uint64_t first, uint64_t end)
     return mask;
 }
 
-enum vx_space_conflict
-vx_space_mark(struct vx_space_map *map, uint64_t file_offset, uint64_t length)
+enum vx_used_conflict
+vx_used_mark(struct vx_used_map *map, uint64_t file_offset, uint64_t length)
 {
     uint64_t first = file_offset / VX_MIB;
     uint64_t end = vx_min_u64(vx_ceil_div(file_offset + length, VX_MIB), map->mib_count);
@@ -55,26 +55,26 @@ vx_space_mark(struct vx_space_map *map, uint64_t file_offset, uint64_t length)
         *word |= mask;
         first = vx_round_down(first, 64) + 64;
     }
-    return was_used ? VX_SPACE_OVERLAP : VX_SPACE_FREE;
+    return was_used ? VX_USED_OVERLAP : VX_USED_FREE;
 }
 
-enum vx_space_conflict
-vx_space_mark_block(struct vx_space_map *map, uint64_t file_offset, uint64_t length)
+enum vx_used_conflict
+vx_used_mark_block(struct vx_used_map *map, uint64_t file_offset, uint64_t length)
 {
     uint64_t first = file_offset / VX_MIB;
-    enum vx_space_conflict conflict = vx_space_mark(map, file_offset, length);
+    enum vx_used_conflict conflict = vx_used_mark(map, file_offset, length);
 
     if (first >= map->mib_count)
         return conflict;
     if ((map->starts[first / 64] >> (first % 64) & 1) != 0)
-        return VX_SPACE_DOUBLE;
+        return VX_USED_DOUBLE;
     map->starts[first / 64] |= UINT64_C(1) << (first % 64);
     return conflict;
 }
 
 /* The first MiB from `mib` on whose bit is `wanted`, or mib_count. */
 static uint64_t
-next_mib(const struct vx_space_map *map, uint64_t mib, bool wanted)
+next_mib(const struct vx_used_map *map, uint64_t mib, bool wanted)
 {
     while (mib < map->mib_count) {
         uint64_t word = map->used[mib / 64];
@@ -94,11 +94,11 @@ next_mib(const struct vx_space_map *map, uint64_t mib, bool wanted)
 }
 
 void
-vx_space_find_leaks(const struct vx_space_map *map, struct vx_space_leaks *out)
+vx_used_find_leaks(const struct vx_used_map *map, struct vx_used_leaks *out)
 {
     uint64_t gap = next_mib(map, 0, false);
 
-    *out = (struct vx_space_leaks){ .inner_bytes = 0 };
+    *out = (struct vx_used_leaks){ .inner_bytes = 0 };
     while (gap < map->mib_count) {
         uint64_t end = next_mib(map, gap, true);
 
