@@ -10,9 +10,6 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <linux/falloc.h>
-#endif
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -21,6 +18,9 @@
 #include "storage/storage.h"
 
 #ifdef FALLOC_FL_KEEP_SIZE
+#ifndef FALLOC_FL_ZERO_RANGE
+#define FALLOC_FL_ZERO_RANGE 0x10 /* musl leaves it to the kernel's headers */
+#endif
 #define MODE_ALLOCATE FALLOC_FL_KEEP_SIZE
 #define MODE_PUNCH    (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 #define MODE_ZERO     (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE)

@@ -31,6 +31,9 @@ void vx_posix_unlock(int descriptor);
 void vx_posix_find_traits(struct vhdx_storage_traits *traits, int descriptor, const struct stat *status,
                           bool is_read_only);
 
+/* The start of a small file of /proc or /sys, as text.  False when there is nothing to read. */
+bool vx_posix_read_text(int directory, const char *path, char *text, size_t size);
+
 /*
  * posix_limit.c: a write past RLIMIT_FSIZE must be an error, not the death of the process.  Enter before a call that
  * may meet the limit, leave after it with its errno (0 on success).

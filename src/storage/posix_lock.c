@@ -115,21 +115,6 @@ look(int descriptor, int from, unsigned set, int *byte, pid_t *holder)
     return 0;
 }
 
-/* Reads a small file of /proc into `text`.  False when it cannot be read. */
-static bool
-read_text(int directory, const char *path, char *text, size_t size)
-{
-    int descriptor = openat(directory, path, O_RDONLY | O_CLOEXEC);
-    ssize_t n;
-
-    if (descriptor < 0)
-        return false;
-    n = read(descriptor, text, size - 1);
-    close(descriptor);
-    text[n > 0 ? n : 0] = '\0';
-    return n > 0;
-}
-
 /* Lines look like this: "lock:\t1: OFDLCK ADVISORY  READ -1 fe:00:10952864 100 101". */
 static bool
 names_byte(const char *fdinfo, uint64_t byte)
@@ -166,7 +151,7 @@ process_holds(struct search *search, int proc, const char *pid)
         struct stat status;
 
         search->looked_at++;
-        if (entry->d_name[0] == '.' || !read_text(directory, entry->d_name, text, sizeof text) ||
+        if (entry->d_name[0] == '.' || !vx_posix_read_text(directory, entry->d_name, text, sizeof text) ||
             !names_byte(text, search->byte))
             continue;
         snprintf(path, sizeof path, "%.20s/fd/%.20s", pid, entry->d_name);
@@ -216,7 +201,7 @@ fail_in_use(int descriptor, int byte, pid_t holder, struct vhdx_error *err)
         return vx_fail(err, VHDX_E_IN_USE, VHDX_PART_FILE, VHDX_NO_OFFSET,
                        "in use by this very process (pid %ld)", (long)holder);
     snprintf(path, sizeof path, "/proc/%ld/comm", (long)holder);
-    if (!read_text(AT_FDCWD, path, name, sizeof name))
+    if (!vx_posix_read_text(AT_FDCWD, path, name, sizeof name))
         return vx_fail(err, VHDX_E_IN_USE, VHDX_PART_FILE, VHDX_NO_OFFSET, "in use by pid %ld", (long)holder);
     name[strcspn(name, "\n")] = '\0';
     return vx_fail(err, VHDX_E_IN_USE, VHDX_PART_FILE, VHDX_NO_OFFSET, "in use by %s (pid %ld)", name,

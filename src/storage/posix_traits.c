@@ -8,13 +8,10 @@
  * a journal, where metadata reaches the disk in any order.  tmpfs survives no power cut at all.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 #ifdef __linux__
-#include <linux/falloc.h>
-#include <linux/fs.h>
-#include <linux/magic.h>
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
@@ -22,25 +19,27 @@
 
 #include "storage/posix.h"
 
-#ifdef __linux__
-
-#ifndef XFS_SUPER_MAGIC
-#define XFS_SUPER_MAGIC 0x58465342
-#endif
-
-static bool
-read_small_file(const char *path, char *text, size_t size)
+bool
+vx_posix_read_text(int directory, const char *path, char *text, size_t size)
 {
-    FILE *file = fopen(path, "re");
-    size_t n;
+    int descriptor = openat(directory, path, O_RDONLY | O_CLOEXEC);
+    ssize_t n;
 
-    if (!file)
+    if (descriptor < 0)
         return false;
-    n = fread(text, 1, size - 1, file);
-    fclose(file);
-    text[n] = '\0';
+    n = read(descriptor, text, size - 1);
+    close(descriptor);
+    text[n > 0 ? n : 0] = '\0';
     return n > 0;
 }
+
+#ifdef __linux__
+
+/* As the kernel numbers them; its headers are not everywhere. */
+#define MAGIC_EXT   0xEF53 /* ext2, ext3 and ext4 */
+#define MAGIC_XFS   0x58465342
+#define MAGIC_BTRFS 0x9123683E
+#define MAGIC_TMPFS 0x01021994
 
 static bool
 kernel_is_4_7_or_later(void)
@@ -73,20 +72,20 @@ is_ordered_ext4(dev_t device)
     if (!name)
         return false;
     snprintf(path, sizeof path, "/proc/fs/ext4%s/options", name);
-    if (!read_small_file(path, options, sizeof options))
+    if (!vx_posix_read_text(AT_FDCWD, path, options, sizeof options))
         return false;
     return strstr(options, "data=ordered\n") || strstr(options, "data=journal\n");
 }
 
 static bool
-growth_survives_as_zeros(long magic, dev_t device)
+growth_survives_as_zeros(unsigned long magic, dev_t device)
 {
     switch (magic) {
-    case XFS_SUPER_MAGIC:
-    case BTRFS_SUPER_MAGIC:
-    case TMPFS_MAGIC:
+    case MAGIC_XFS:
+    case MAGIC_BTRFS:
+    case MAGIC_TMPFS:
         return true;
-    case EXT4_SUPER_MAGIC:
+    case MAGIC_EXT:
         return kernel_is_4_7_or_later() && is_ordered_ext4(device);
     default:
         return false;
@@ -95,13 +94,13 @@ growth_survives_as_zeros(long magic, dev_t device)
 
 /* Where nobody knows, a hole is punched where the file has nothing: past its end, which stays where it is. */
 static bool
-file_can_punch(long magic, int descriptor, off_t size, bool is_read_only)
+file_can_punch(unsigned long magic, int descriptor, off_t size, bool is_read_only)
 {
     switch (magic) {
-    case XFS_SUPER_MAGIC:
-    case BTRFS_SUPER_MAGIC:
-    case TMPFS_MAGIC:
-    case EXT4_SUPER_MAGIC:
+    case MAGIC_XFS:
+    case MAGIC_BTRFS:
+    case MAGIC_TMPFS:
+    case MAGIC_EXT:
         return true;
     default:
         return !is_read_only && size < INT64_MAX / 2 &&
@@ -109,20 +108,20 @@ file_can_punch(long magic, int descriptor, off_t size, bool is_read_only)
     }
 }
 
-/* A partition has no queue of its own; its disk, one directory up, has. */
-static bool
-device_can_punch(dev_t device)
+/* What the kernel says of a device's queue, as a number.  A partition has no queue of its own; its disk, one directory
+ * up, has.  0 when it is not told. */
+static unsigned long long
+queue_number(dev_t device, const char *attribute)
 {
-    char path[96], text[32];
+    static const char *const places[] = { "queue", "../queue" };
+    char path[128], text[32];
 
-    snprintf(path, sizeof path, "/sys/dev/block/%u:%u/queue/write_zeroes_max_bytes", major(device), minor(device));
-    if (!read_small_file(path, text, sizeof text)) {
-        snprintf(path, sizeof path, "/sys/dev/block/%u:%u/../queue/write_zeroes_max_bytes", major(device),
-                 minor(device));
-        if (!read_small_file(path, text, sizeof text))
-            return false;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        snprintf(path, sizeof path, "/sys/dev/block/%u:%u/%s/%s", major(device), minor(device), places[i], attribute);
+        if (vx_posix_read_text(AT_FDCWD, path, text, sizeof text))
+            return strtoull(text, NULL, 10);
     }
-    return text[0] != '0';
+    return 0;
 }
 
 void
@@ -130,19 +129,20 @@ vx_posix_find_traits(struct vhdx_storage_traits *traits, int descriptor, const s
                      bool is_read_only)
 {
     struct statfs host;
-    unsigned physical_size;
+    unsigned long magic;
 
     *traits = (struct vhdx_storage_traits){ .is_read_only = is_read_only, .atomic_unit = 512 };
     if (S_ISBLK(status->st_mode)) {
-        traits->can_punch = device_can_punch(status->st_rdev);
-        if (ioctl(descriptor, BLKPBSZGET, &physical_size) == 0 && physical_size >= 4096)
+        traits->can_punch = queue_number(status->st_rdev, "write_zeroes_max_bytes") > 0;
+        if (queue_number(status->st_rdev, "physical_block_size") >= 4096)
             traits->atomic_unit = 4096;
         return;
     }
     if (fstatfs(descriptor, &host) < 0)
         return;
-    traits->can_punch = file_can_punch((long)host.f_type, descriptor, status->st_size, is_read_only);
-    traits->extension_survives_as_zeros = growth_survives_as_zeros((long)host.f_type, status->st_dev);
+    magic = (uint32_t)host.f_type; /* signed on some hosts, and then spread over 64 bits */
+    traits->can_punch = file_can_punch(magic, descriptor, status->st_size, is_read_only);
+    traits->extension_survives_as_zeros = growth_survives_as_zeros(magic, status->st_dev);
 }
 
 #else
