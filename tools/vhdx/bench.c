@@ -1,9 +1,9 @@
 /*
  * vhdx bench: requests of one kind, as fast as they go.
  *
- * The options and the sequence of offsets are those of `qemu-img bench`, so that the two can be run side by side: request
- * i begins at (start + i * step) modulo the disk's size.  DEPTH requests are in flight: as many threads, each taking the
- * next request of the sequence when it has finished one.
+ * The options and the sequence of offsets are those of `qemu-img bench`, so that the two can be run side by side:
+ * request i begins at (start + i * step) modulo the disk's size.  DEPTH requests are in flight: as many threads,
+ * each taking the next request of the sequence when it has finished one.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -32,7 +32,7 @@ static const struct option_line lines[] = {
     { "pattern", OPTION_PATTERN, "BYTE", "the byte that is written (default 0)" },
     { "flush-interval", OPTION_FLUSH_INTERVAL, "N", "flush after every N writes" },
     { "random", OPTION_RANDOM, NULL, "take the offsets in random order, the same one in every run" },
-    { "no-drain", OPTION_NO_DRAIN, NULL, "taken for the sake of qemu-img's users: a flush never waits for other requests" },
+    { "no-drain", OPTION_NO_DRAIN, NULL, "taken for qemu-img's users: a flush waits for no other request anyway" },
     { 0 },
 };
 
@@ -191,9 +191,12 @@ print_result(const struct run *run, const char *path, double seconds, bool is_js
 static void
 print_plan(const struct plan *plan)
 {
-    printf("Sending %" PRIu64 " %s requests, %" PRIu64 " bytes each, %" PRIu64 " in parallel (starting at offset %" PRIu64
-           ", %s %" PRIu64 ")\n", plan->count, plan->is_write ? "write" : "read", plan->size, plan->depth, plan->offset,
-           plan->is_random ? "in random order, aligned to" : "step size", plan->is_random ? plan->size : plan->step);
+    printf("Sending %" PRIu64 " %s requests, %" PRIu64 " bytes each, %" PRIu64 " in parallel ", plan->count,
+           plan->is_write ? "write" : "read", plan->size, plan->depth);
+    if (plan->is_random)
+        printf("(in random order)\n");
+    else
+        printf("(starting at offset %" PRIu64 ", step size %" PRIu64 ")\n", plan->offset, plan->step);
     if (plan->is_write && plan->flush_interval > 0)
         printf("Sending flush every %" PRIu64 " requests\n", plan->flush_interval);
     fflush(stdout);

@@ -1,8 +1,8 @@
 /*
  * vhdx check: every rule of the format that one file decides, with a place, a meaning and an exit status.
  *
- * Exit status: 0 nothing worse than a warning or what a repair would tidy, 1 could not finish, 2 damage, 3 lost space
- * alone, 64 bad usage.
+ * Exit status: 0 nothing worse than a warning or what a repair would tidy, 1 could not finish, 2 damage, 3 lost
+ * space alone, 64 bad usage.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -203,7 +203,8 @@ print_counts(const struct result *result)
         printf("%s of the file belong to nothing\n", size_long(text, summary->leaked_bytes));
     if (!summary->is_complete)
         puts("Some rules could not be looked at, since what they rest on is damaged.");
-    printf("%" PRIu64 " of %" PRIu64 " blocks allocated\n", summary->allocated_blocks, summary->total_blocks);
+    else
+        printf("%" PRIu64 " of %" PRIu64 " blocks allocated\n", summary->allocated_blocks, summary->total_blocks);
 }
 
 static bool

@@ -1,8 +1,8 @@
 /*
  * vhdx convert: the contents of one disk into a new file, device or stream.
  *
- * A file grows under another name until it is complete (F1 in files.h).  A stream is written in one pass.  A raw disk can
- * come from a pipe when its size is said beforehand; the pipe has its own reader, pipe.c.
+ * A file grows under another name until it is complete (F1 in files.h).  A stream is written in one pass.  A raw
+ * disk can come from a pipe when its size is said beforehand; the pipe has its own reader, pipe.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,8 +22,7 @@
 enum { OPTION_FORCE = 256, OPTION_NO_ZERO_DETECT, OPTION_SIZE };
 
 static const struct option_line lines[] = {
-    { "output-format", 'O', "FORMAT", "format of DST: vhdx or raw; needed unless its name ends in .vhdx, .avhdx, .raw or"
-      " .img" },
+    { "output-format", 'O', "FORMAT", "vhdx or raw; needed unless DST ends in .vhdx, .avhdx, .raw or .img" },
     { "threads", 'm', "N", "copy with N threads (default: one per processor, at most 8)" },
     { "sparse-size", 'S', "SIZE", "zero runs of 4K are left out; 0 copies them as data" },
     { "no-zero-detect", OPTION_NO_ZERO_DETECT, NULL, "the same as -S 0" },
@@ -59,7 +58,7 @@ comes_from_pipe(const struct conversion *conversion)
            && (fstat(STDIN_FILENO, &found) < 0 || !(S_ISREG(found.st_mode) || S_ISBLK(found.st_mode)));
 }
 
-/* The new image is shaped as asked, and like the source where nothing was asked: a guest's partitions count sectors. */
+/* The new image is shaped as asked, and like the source where nothing was: a guest's partitions count sectors. */
 static int
 shape_image(struct vhdx_create_options *create, const struct conversion *conversion, struct vhdx_disk *from,
             struct vhdx_error *err)
@@ -78,6 +77,25 @@ shape_image(struct vhdx_create_options *create, const struct conversion *convers
     if (create->physical_sector_size == 0)
         create->physical_sector_size = info.physical_sector_size;
     return VHDX_OK;
+}
+
+/* A new image of the size, rounded up to whole sectors. */
+static int
+make_image_file(const char *path, const struct conversion *conversion, struct vhdx_disk *from, uint64_t size,
+                struct vhdx_error *err)
+{
+    struct vhdx_create_options create;
+    uint64_t sector_size;
+    int rc;
+
+    rc = shape_image(&create, conversion, from, err);
+    if (rc < 0)
+        return rc;
+    sector_size = create.logical_sector_size == 0 ? 512 : create.logical_sector_size;
+    create.virtual_size = size;
+    if (size % sector_size != 0 && size < UINT64_MAX - sector_size)
+        create.virtual_size += sector_size - size % sector_size;
+    return vhdx_create_path(path, false, &create, NULL, err);
 }
 
 /* A new sparse file of exactly the size. */
@@ -104,24 +122,14 @@ make_target(struct vhdx_disk **out, const struct target *target, const struct co
             struct vhdx_disk *from, uint64_t size, struct vhdx_error *err)
 {
     struct vhdx_open_options options = { .flags = VHDX_OPEN_WRITE, .format = conversion->target_format };
-    struct vhdx_create_options create;
-    int rc;
+    int rc = VHDX_OK;
 
-    if (conversion->target_format == VHDX_FORMAT_VHDX) {
-        rc = shape_image(&create, conversion, from, err);
-        if (rc < 0)
-            return rc;
-        uint32_t sector_size = create.logical_sector_size == 0 ? 512 : create.logical_sector_size;
-        create.virtual_size = (size + sector_size - 1) / sector_size * sector_size;
-        rc = vhdx_create_path(target->working_path, false, &create, NULL, err);
-    } else if (!target->is_device) {
+    if (conversion->target_format == VHDX_FORMAT_VHDX)
+        rc = make_image_file(target->working_path, conversion, from, size, err);
+    else if (!target->is_device)
         rc = make_raw_file(target->working_path, size, err);
-    } else {
-        rc = VHDX_OK;
-    }
-    if (rc < 0)
-        return rc;
-    rc = vhdx_disk_open_path(out, target->working_path, &options, err);
+    if (rc == 0)
+        rc = vhdx_disk_open_path(out, target->working_path, &options, err);
     if (rc == 0 && vhdx_disk_size(*out) < size) {
         rc = fail(err, VHDX_E_RANGE, "has %" PRIu64 " bytes, %" PRIu64 " are needed", vhdx_disk_size(*out), size);
         vhdx_disk_close(*out, NULL);
@@ -190,7 +198,8 @@ find_culprit(const struct conversion *conversion, int code)
 
 /* Fill the target, whose working file is removed by the caller on failure. */
 static int
-fill_target(struct conversion *conversion, const struct target *target, struct vhdx_disk *from, struct vhdx_error *err)
+fill_target(struct conversion *conversion, const struct target *target, struct vhdx_disk *from,
+            struct vhdx_error *err)
 {
     uint64_t size = from != NULL ? vhdx_disk_size(from) : conversion->pipe_size;
     struct vhdx_disk *to;

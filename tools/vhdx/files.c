@@ -84,15 +84,16 @@ choose_working_path(struct target *target, struct vhdx_error *err)
     int length;
 
     /* The longest name a directory takes is 255 bytes; ours adds 16. */
-    length = snprintf(target->working_path, sizeof(target->working_path), "%.*s.%.200s.%06x.partial", directory_length,
-                      target->final_path, name, draw_suffix());
+    length = snprintf(target->working_path, sizeof(target->working_path), "%.*s.%.200s.%06x.partial",
+                      directory_length, target->final_path, name, draw_suffix());
     if (length < 0 || (size_t)length >= sizeof(target->working_path))
         return fail(err, VHDX_E_LIMIT, "the path is too long");
     return VHDX_OK;
 }
 
 int
-target_begin(struct target *target, const char *path, const char *source, bool may_replace, struct vhdx_error *err)
+target_begin(struct target *target, const char *path, const char *source, bool may_replace,
+             struct vhdx_error *err)
 {
     struct stat found;
     int rc;
@@ -124,7 +125,7 @@ target_begin(struct target *target, const char *path, const char *source, bool m
     return VHDX_OK;
 }
 
-/* Rename without replacing.  A hard link does that everywhere but on file systems without hard links; there, look first. */
+/* Rename without replacing.  A hard link does that, except on file systems that have none; there, look first. */
 static int
 rename_to_new(const struct target *target, struct vhdx_error *err)
 {
@@ -234,8 +235,8 @@ file_format(const char *path, enum vhdx_format *out, struct vhdx_error *err)
     }
     close(descriptor);
     if (is_vhd)
-        return fail(err, VHDX_E_UNSUPPORTED, "is a VHD, the older format, which is not read here; -f raw takes it as the"
-                    " bytes it is");
+        return fail(err, VHDX_E_UNSUPPORTED, "is a VHD, the older format, which is not read here; -f raw takes it"
+                    " as the bytes it is");
     return VHDX_OK;
 }
 

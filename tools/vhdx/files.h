@@ -13,9 +13,11 @@
 /*
  * A file that is being made.
  *
- *   F1  It grows under `working_path`, a new name beside the final one (".NAME.XXXXXX.partial"), and takes its final name
- *       only when it is complete and durable: whatever stops us, nothing unfinished bears the name that was asked for.
- *   F2  Failure and the signals that end a program remove the unfinished file; only SIGKILL and a power cut leave it.
+ *   F1  It grows under `working_path`, a new name beside the final one (".NAME.XXXXXX.partial"), and takes its
+ *       final name only when it is complete and durable: whatever stops us, nothing unfinished bears the name that
+ *       was asked for.
+ *   F2  Failure and the signals that end a program remove the unfinished file; only SIGKILL and a power cut leave
+ *       it.
  *   F3  An existing file is replaced only with --force; the source of a copy is never its target.
  *   F4  A block device has no second name: it is written in place, and `is_device` says so.
  */
@@ -26,9 +28,10 @@ struct target {
     bool may_replace;
 };
 
-/* Look at what is there and choose the working path; nothing is made yet.  `source` is the path the target may not be,
- * or NULL. */
-int target_begin(struct target *target, const char *path, const char *source, bool may_replace, struct vhdx_error *err);
+/* Look at what is there and choose the working path; nothing is made yet.  `source` is the path the target may not
+ * be, or NULL. */
+int target_begin(struct target *target, const char *path, const char *source, bool may_replace,
+                 struct vhdx_error *err);
 
 /* Give the file its final name, durably. */
 int target_commit(struct target *target, struct vhdx_error *err);
@@ -43,14 +46,14 @@ bool file_is_device(const char *path);
 uint64_t file_allocated_size(const char *path);
 
 /*
- * The format of a file of which the user has not said it: VHDX by its signature, anything else raw.  VHD by its cookie is
- * refused: as raw, the container would be taken for the disk.  A file that cannot be read is called VHDX, so that opening
- * it says why.
+ * The format of a file of which the user has not said it: VHDX by its signature, anything else raw.  VHD by its
+ * cookie is refused: as raw, the container would be taken for the disk.  A file that cannot be read is called VHDX,
+ * so that opening it says why.
  */
 int file_format(const char *path, enum vhdx_format *out, struct vhdx_error *err);
 
-/* Open what is to be read (or, with VHDX_OPEN_WRITE in `more_flags`, written), finding its format when none is given.
- * `-` is standard input when that is a file. */
+/* Open what is to be read (or, with VHDX_OPEN_WRITE in `more_flags`, written), finding its format when none is
+ * given.  `-` is standard input when that is a file. */
 int file_open_disk(struct vhdx_disk **out, const char *path, enum vhdx_format format,
                    const struct shared_options *shared, unsigned more_flags, struct vhdx_error *err);
 

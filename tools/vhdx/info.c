@@ -16,7 +16,8 @@
 enum { OPTION_IS = 256 };
 
 static const struct option_line lines[] = {
-    { "is", OPTION_IS, "WHAT", "answer by exit status (0 yes, 2 no, 1 error): differencing, fixed, dynamic, dirty" },
+    { "is", OPTION_IS, "WHAT", "answer by exit status (0 yes, 2 no, 1 error): differencing, fixed, dynamic,"
+      " dirty" },
     { 0 },
 };
 

@@ -1,6 +1,7 @@
 /*
- * The same work on many files.  Threads take the next file from a counter; the calling thread waits for the results in
- * order.  One thread means none: the files are then looked at one by one, and a result is printed before the next begins.
+ * The same work on many files.  Threads take the next file from a counter; the calling thread waits for the results
+ * in order.  One thread means none: the files are then looked at one by one, and a result is printed before the
+ * next begins.
  */
 #include "jobs.h"
 

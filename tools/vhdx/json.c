@@ -1,6 +1,6 @@
 /*
- * JSON documents.  json-c builds and prints them; strings are printed by us, since it passes on bytes that are no UTF-8
- * and characters that a terminal obeys.  An invalid byte becomes U+FFFD: every reader takes the document.
+ * JSON documents.  json-c builds and prints them; strings are printed by us, since it passes on bytes that are no
+ * UTF-8 and characters that a terminal obeys.  An invalid byte becomes U+FFFD: every reader takes the document.
  */
 #include "json.h"
 

@@ -1,4 +1,5 @@
-/* JSON documents: kebab-case keys, bytes as numbers, GUIDs in canonical lower case, strings without a raw control byte. */
+/* JSON documents: kebab-case keys, bytes as numbers, GUIDs in canonical lower case, strings without a raw control
+ * byte. */
 #ifndef VHDX_TOOL_JSON_H
 #define VHDX_TOOL_JSON_H
 
@@ -29,8 +30,8 @@ void json_print(struct json_object *value);
 struct json_object *json_failure(const char *file, const struct vhdx_error *err);
 
 /*
- * Several documents, one array; one alone stands without brackets.  json_list_add prints the value, on one line when the
- * list is compact, and releases it.
+ * Several documents, one array; one alone stands without brackets.  json_list_add prints the value, on one line
+ * when the list is compact, and releases it.
  */
 struct json_list {
     bool     is_array;

@@ -1,4 +1,4 @@
-/* vhdx map: where the bytes of the disk lie.  A parent is not opened: what the image does not hold is not "present". */
+/* vhdx map: where the bytes of the disk lie.  Parents are not opened: what they hold is not "present". */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -93,13 +93,14 @@ walk(struct printer *printer, bool is_raw, struct vhdx_error *err)
 {
     struct vhdx_extent extents[EXTENTS_AT_ONCE];
     uint64_t size = vhdx_disk_size(printer->disk), guest_offset = 0;
+    int (*resolve)(struct vhdx_disk *, uint64_t, uint64_t, struct vhdx_extent *, size_t, size_t *,
+                   struct vhdx_error *) = is_raw ? vhdx_disk_resolve_sparse : vhdx_disk_resolve;
 
     while (guest_offset < size) {
         size_t count;
         int rc;
 
-        rc = (is_raw ? vhdx_disk_resolve_sparse : vhdx_disk_resolve)(printer->disk, guest_offset, size - guest_offset,
-                                                                     extents, EXTENTS_AT_ONCE, &count, err);
+        rc = resolve(printer->disk, guest_offset, size - guest_offset, extents, EXTENTS_AT_ONCE, &count, err);
         if (rc < 0)
             return rc;
         for (size_t i = 0; i < count; i++)

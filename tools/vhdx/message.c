@@ -90,24 +90,25 @@ static const struct advice {
     { VHDX_E_FAILED, "What was written since the last good flush may be lost; everything flushed is safe.",
       "vhdx check FILE" },
     { VHDX_E_NEEDS_REPAIR, "The disk can be read; writing could make the damage worse, so it is refused.",
-      "vhdx check FILE lists the damage; vhdx convert FILE NEW.vhdx makes a sound copy when every block can be read" },
+      "vhdx check FILE lists the damage; vhdx convert FILE NEW.vhdx makes a sound copy if every block can be"
+      " read" },
     { VHDX_E_NOT_VHDX, "Nothing in it was looked at or changed.",
       "if it is a raw disk, convert, compare and bench take it with -f raw" },
-    { VHDX_E_TRUNCATED, "The end of the file was lost, in a copy or a download perhaps; what lay there cannot be read.",
+    { VHDX_E_TRUNCATED, "The end of the file is lost, perhaps in a download; what lay there cannot be read.",
       "vhdx check FILE" },
     { VHDX_E_INCOMPLETE, "The file holds no disk: the program that made it was stopped before the end.",
       "remove it and create it again" },
     { VHDX_E_BAD_HEADER, "Without a header nothing else in the file can be found.", "vhdx check FILE" },
-    { VHDX_E_BAD_LOG, "Changes that were under way when the image was last in use cannot be finished: some of the disk may"
-      " be older than the rest.",
+    { VHDX_E_BAD_LOG, "Changes that were under way when the image was last in use cannot be finished: some of the"
+      " disk may be older than the rest.",
       "vhdx convert --ignore-log FILE NEW.vhdx copies the disk as it lies" },
     { VHDX_E_BAD_REGION, "The block table and the metadata cannot be found.", "vhdx check FILE" },
     { VHDX_E_BAD_METADATA, "The size and shape of the disk are not known for certain.", "vhdx check FILE" },
     { VHDX_E_BAD_BAT, "The block this is about cannot be read; the others can.", "vhdx check FILE" },
-    { VHDX_E_BAD_BITMAP, "The blocks that depend on this bitmap cannot be read; the others can.", "vhdx check FILE" },
+    { VHDX_E_BAD_BITMAP, "The blocks that depend on it cannot be read; the others can.", "vhdx check FILE" },
     { VHDX_E_BAD_LOCATOR, "The parent of this image cannot be found from what it says.", "vhdx info FILE" },
-    { VHDX_E_NO_PARENT, "This is a differencing image: what it does not hold itself lies in its parent, and all of that"
-      " chain is needed here.  This version opens no parents.",
+    { VHDX_E_NO_PARENT, "This is a differencing image: what it does not hold itself lies in its parent, and the"
+      " whole chain is needed here.  This version opens no parents.",
       "vhdx info FILE names the parent" },
 };
 

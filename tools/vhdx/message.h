@@ -14,7 +14,8 @@ int fail(struct vhdx_error *err, enum vhdx_code code, const char *format, ...)
 int fail_errno(struct vhdx_error *err, int system_errno, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Print `vhdx: FILE: message` to stderr, then the other two parts where there is something to say.  FILE may be NULL. */
+/* Print `vhdx: FILE: message` to stderr, then the other two parts where there is something to say.  FILE may be
+ * NULL. */
 void message_error(const char *file, const struct vhdx_error *err);
 
 /* Print `vhdx: message` to stderr, escaped. */

@@ -1,8 +1,8 @@
 /*
  * Reading a verb's command line.
  *
- * One table of option_lines serves getopt_long, the help and, through the help, the shell's completion: an option cannot
- * be in one of them and missing in another.
+ * One table of option_lines serves getopt_long, the help and, through the help, the shell's completion: an option
+ * cannot be in one of them and missing in another.
  */
 #include "options.h"
 
@@ -34,18 +34,21 @@ static const struct shared_line {
     unsigned           group;
     struct option_line line;
 } shared_lines[] = {
-    { SHARED_CREATE, { "type", OPTION_TYPE, "dynamic|fixed", "grow on demand (the default), or take all space now" } },
-    { SHARED_CREATE, { "block-size", OPTION_BLOCK_SIZE, "SIZE", "1M to 256M, a power of two (default 2M; 32M above 8T)" } },
-    { SHARED_CREATE, { "logical-sector", OPTION_LOGICAL_SECTOR, "512|4096", "sector size a guest sees (default 512)" } },
+    { SHARED_CREATE, { "type", OPTION_TYPE, "dynamic|fixed", "grow on demand (default), or take all space now" } },
+    { SHARED_CREATE, { "block-size", OPTION_BLOCK_SIZE, "SIZE", "1M to 256M, a power of two (default 2M, 32M above"
+                       " 8T)" } },
+    { SHARED_CREATE, { "logical-sector", OPTION_LOGICAL_SECTOR, "512|4096", "sector size a guest sees (default"
+                       " 512)" } },
     { SHARED_CREATE, { "physical-sector", OPTION_PHYSICAL_SECTOR, "512|4096", "sector size reported as the medium's"
                        " (default 4096)" } },
     { SHARED_CREATE, { "log-size", OPTION_LOG_SIZE, "SIZE", "a multiple of 1M (default 1M)" } },
     { SHARED_CREATE, { "disk-id", OPTION_DISK_ID, "GUID", "identity of the disk (default random)" } },
-    { SHARED_CREATE, { "options", 'o', "KEY=VALUE,..", "block_size=, log_size=, subformat=, as qemu-img takes them" } },
+    { SHARED_CREATE, { "options", 'o', "KEY=VALUE,..", "block_size=, log_size=, subformat=, as qemu-img has"
+                       " them" } },
     { SHARED_FORMAT, { "format", 'f', "FORMAT", "format of the source: vhdx or raw" } },
     { SHARED_JSON, { "json", OPTION_JSON, NULL, "print one JSON document" } },
     { SHARED_JSON, { "output", OPTION_OUTPUT, "json|human", "the same, as qemu-img spells it" } },
-    { SHARED_PROGRESS, { "progress", 'p', "[FD]", "show progress on stderr, or write lines N/100 to descriptor FD" } },
+    { SHARED_PROGRESS, { "progress", 'p', "[FD]", "show progress on stderr, or write lines N/100 to FD" } },
     { SHARED_QUIET, { "quiet", 'q', NULL, "print errors only" } },
     { SHARED_READ, { "force-share", 'U', NULL, "read even when another program has the file open for writing" } },
     { SHARED_READ, { "ignore-log", OPTION_IGNORE_LOG, NULL, "read the file as it lies, its log not replayed" } },

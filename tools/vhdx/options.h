@@ -65,11 +65,12 @@ struct option_reader {
 void options_begin(struct option_reader *reader, const struct verb *verb, int argc, char **argv,
                    struct shared_options *shared);
 
-/* The letter of the verb's next own option with its argument (or NULL), or OPTION_END.  Shared options and --help are
- * dealt with here; what nobody knows is a usage error. */
+/* The letter of the verb's next own option with its argument (or NULL), or OPTION_END.  Shared options and --help
+ * are dealt with here; what nobody knows is a usage error. */
 int options_next(struct option_reader *reader, const char **argument);
 
-/* The operands: how many and where, once options_next said OPTION_END.  A usage error unless least <= count <= most. */
+/* The operands: how many and where, once options_next said OPTION_END.  A usage error unless least <= count <=
+ * most. */
 int options_operands(const struct option_reader *reader, int least, int most, char ***operands);
 
 /* Say what is wrong with the command line and exit with the verb's status for that. */

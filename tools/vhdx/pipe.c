@@ -81,10 +81,11 @@ static int
 judge_chunk(const uint8_t *buffer, size_t wanted, size_t got, uint64_t done, uint64_t size, struct vhdx_error *err)
 {
     if (got < wanted)
-        return fail(err, VHDX_E_RANGE, "standard input ended after %" PRIu64 " of %" PRIu64 " bytes", done + got, size);
+        return fail(err, VHDX_E_RANGE, "standard input ended after %" PRIu64 " of %" PRIu64 " bytes", done + got,
+                    size);
     if (done == 0 && got >= 8 && memcmp(buffer, "vhdxfile", 8) == 0)
-        return fail(err, VHDX_E_UNSUPPORTED, "standard input is a VHDX file, which cannot be read from a pipe: store it"
-                    " in a file first");
+        return fail(err, VHDX_E_UNSUPPORTED, "standard input is a VHDX file, which cannot be read from a pipe:"
+                    " store it in a file first");
     return VHDX_OK;
 }
 

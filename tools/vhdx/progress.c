@@ -1,6 +1,6 @@
 /*
- * Progress.  The bar goes to stderr, so that stdout stays data; without -p it appears only on a terminal, and only when
- * the job has taken a moment.  The library calls from one thread at a time.
+ * Progress.  The bar goes to stderr, so that stdout stays data; without -p it appears only on a terminal, and only
+ * when the job has taken a moment.  The library calls from one thread at a time.
  */
 #include "progress.h"
 

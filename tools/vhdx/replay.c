@@ -120,8 +120,8 @@ const struct verb replay_verb = {
     .name = "replay",
     .synopsis = "[OPTIONS] FILE...",
     .summary = "Write what the log of an image holds to its place",
-    .details = "An image that was not closed cleanly holds its last changes in its log.  Reading it works without this:\n"
-               "every other verb reads it as if replayed.\n",
+    .details = "An image that was not closed cleanly holds its last changes in its log.  Reading works without\n"
+               "this: every other verb reads it as if replayed.\n",
     .example = "  vhdx replay --dry-run disk.vhdx\n"
                "  vhdx replay disk.vhdx\n",
     .shared = SHARED_JSON | SHARED_QUIET | SHARED_JOBS,

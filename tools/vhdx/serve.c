@@ -1,8 +1,8 @@
 /*
  * vhdx serve: become nbdkit, with our plugin.
  *
- * The process is replaced, not a child started: a client that starts us with a listening socket (`nbdinfo [ vhdx serve
- * X ]`) has told the socket to this process id, and whoever watches or ends us means the server.
+ * The process is replaced, not a child started: a client that starts us with a listening socket (`nbdinfo [ vhdx
+ * serve X ]`) has told the socket to this process id, and whoever watches or ends us means the server.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -61,7 +61,7 @@ run_serve(const struct verb *verb, int argc, char **argv)
     struct shared_options shared;
     struct vhdx_error err;
     const char *argument;
-    char **operands;
+    char **operands, **arguments;
     bool is_read_only = false, ignores_log = false;
     int letter, count;
 
@@ -77,7 +77,8 @@ run_serve(const struct verb *verb, int argc, char **argv)
         return STATUS_FAILED;
     }
 
-    execvp("nbdkit", make_arguments(find_plugin(), operands[0], is_read_only, ignores_log, count - 1, operands + 1));
+    arguments = make_arguments(find_plugin(), operands[0], is_read_only, ignores_log, count - 1, operands + 1);
+    execvp(arguments[0], arguments);
     if (errno == ENOENT)
         message_print("nbdkit is not installed; Debian's package is called nbdkit");
     else
@@ -89,8 +90,9 @@ const struct verb serve_verb = {
     .name = "serve",
     .synopsis = "[-r] FILE [NBDKIT OPTIONS]",
     .summary = "Serve a disk over NBD, by nbdkit",
-    .details = "Options for nbdkit follow FILE and reach it as they are: -U SOCKET, -i ADDRESS, -p PORT, --run COMMAND,\n"
-               "-f, -P PIDFILE, --filter=.., and so on.  Without any, nbdkit listens on TCP port 10809 of every address.\n",
+    .details = "Options for nbdkit follow FILE and reach it as they are: -U SOCKET, -i ADDRESS, -p PORT,\n"
+               "--run COMMAND, -f, -P PIDFILE, --filter=.., and so on.  Without any, nbdkit listens on TCP port\n"
+               "10809 of every address.\n",
     .example = "  vhdx serve -r disk.vhdx -U - --run 'nbdinfo \"$uri\"'\n"
                "  nbdcopy -- [ vhdx serve -r disk.vhdx ] disk.raw\n",
     .options = lines,

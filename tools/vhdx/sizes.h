@@ -7,8 +7,8 @@
 
 #define SIZE_TEXT_SIZE 48
 
-/* Parse decimal digits and at most one of K, M, G, T (binary; any case).  False when the text is anything else or does
- * not fit. */
+/* Parse decimal digits and at most one of K, M, G, T (binary; any case).  False when the text is anything else or
+ * does not fit. */
 bool size_parse(const char *text, uint64_t *out);
 
 /* Parse a decimal number from `least` to `most`. */

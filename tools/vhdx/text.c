@@ -1,12 +1,13 @@
 /*
  * Text that comes from files and command lines.
  *
- * A file name or a string in an image can hold an escape sequence that rewrites the terminal's title or hides a line, or
- * a character that turns the order of the following ones round.  Everything printed by the command passes here.
+ * A file name or a string in an image can hold an escape sequence that rewrites the terminal's title or hides a
+ * line, or a character that turns the order of the following ones round.  Everything printed by the command passes
+ * here.
  */
 #include "text.h"
 
-/* Length of the character that begins with `lead`, its payload bits and the smallest value that needs that length. */
+/* Length of the character that begins with `lead`, its payload bits, the smallest value that needs that length. */
 static size_t
 start_character(unsigned char lead, uint32_t *bits, uint32_t *smallest)
 {

@@ -1,0 +1,32 @@
+"""The completion for bash."""
+import pathlib
+import subprocess
+
+import pytest
+
+from conftest import COMMAND
+
+SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools" / "vhdx" / "completion.bash"
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["c"], ["check", "compare", "convert", "create"]),
+        (["info", "--js"], ["--json"]),
+        (["create", "--l"], ["--log-size", "--logical-sector"]),
+        (["convert", "-O", ""], ["raw", "vhdx"]),
+        (["create", "--type", "=", "f"], ["fixed"]),
+        (["convert", "dis"], ["disk.raw"]),
+    ],
+)
+def test_completion(vhdx, raw_disk, words, expected):
+    script = f"""
+        source {SCRIPT}
+        COMP_WORDS=({COMMAND} {' '.join(repr(word) for word in words)})
+        COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        _vhdx {COMMAND}
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", script], cwd=vhdx.directory, stdout=subprocess.PIPE, check=True)
+    assert sorted(done.stdout.decode().split()) == expected
