@@ -1,0 +1,45 @@
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "crash.h"
+
+static unsigned test_count, failure_count;
+
+void
+tap_ok(bool is_ok, const char *format, ...)
+{
+    va_list arguments;
+
+    test_count++;
+    failure_count += !is_ok;
+    printf("%s %u - ", is_ok ? "ok" : "not ok", test_count);
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+    putchar('\n');
+    fflush(stdout);
+}
+
+int
+tap_end(void)
+{
+    printf("1..%u\n", test_count);
+    fflush(stdout);
+    return failure_count > 0;
+}
+
+uint64_t
+random_next(uint64_t *state)
+{
+    uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);
+
+    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+    return x ^ x >> 31;
+}
+
+uint64_t
+random_below(uint64_t *state, uint64_t bound)
+{
+    return random_next(state) % bound;
+}
