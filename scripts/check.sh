@@ -12,7 +12,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 # The table: what runs by default, in this order.  Each step is a function below.
-steps="gcc crash command nbd peers clang sanitizers threads fuzzers s390x i686 musl"
+steps="gcc crash command nbd peers samples hostile clang sanitizers threads fuzzers s390x i686 musl"
 
 builds=build-check
 jobs=$(nproc)
@@ -135,6 +135,15 @@ step_nbd() {
 
 step_peers() {
     need_gcc_build && suites gcc peers && python_tests peers
+}
+
+# Images that others made: beside the clone, where they are there at all.
+step_samples() {
+    need_gcc_build && python_tests samples
+}
+
+step_hostile() {
+    need_gcc_build && python_tests hostile
 }
 
 step_clang() {
