@@ -25,7 +25,8 @@ all_fields_arrive(void **state)
     int rc;
 
     (void)state;
-    rc = vx_find(seen_start(&seen), VHDX_SEVERITY_RO, 24, VHDX_E_BAD_HEADER, VHDX_PART_HEADER, 65544, "number %d", 7);
+    rc = vx_find(seen_start(&seen), VHDX_SEVERITY_RO, 24, VHDX_E_BAD_HEADER, VHDX_PART_HEADER, 65544, "number %d",
+                 7);
     assert_int_equal(rc, VHDX_E_BAD_HEADER);
     assert_int_equal(seen.count, 1);
     assert_int_equal(seen.list[0].code, VHDX_E_BAD_HEADER);

@@ -51,9 +51,10 @@ struct reading {
     uint32_t               seen[KEY_COUNT];  /* how often each known key came */
     struct vx_locator_pair known[KEY_COUNT]; /* value_length 0: missing or unusable */
     uint64_t               bytes_left;       /* of unknown keys and values that will still be examined */
-    uint32_t               passed_over;      /* pairs with unknown keys that were not */
-    uint32_t               unknown_count;    /* keys in `unknown`: pairs, to be sorted */
-    uint16_t               unknown[EXAMINED_PAIRS];
+    uint32_t               examined;         /* pairs with unknown keys that were */
+    uint32_t               passed_over;      /* and that were not */
+    uint32_t               unknown_count;    /* good ones among the examined keys */
+    uint16_t               unknown[EXAMINED_PAIRS]; /* their pairs, to be sorted */
 };
 
 static struct vx_locator_pair
@@ -179,10 +180,11 @@ examine_unknown_pair(struct reading *r, uint32_t index, const struct vx_locator_
 {
     uint64_t length = (uint64_t)pair->key_length + pair->value_length;
 
-    if (r->unknown_count == EXAMINED_PAIRS || length > r->bytes_left) {
+    if (r->examined == EXAMINED_PAIRS || length > r->bytes_left) {
         r->passed_over++;
         return;
     }
+    r->examined++;
     r->bytes_left -= length;
     if (judge_string(r, index, "key", pair->key_offset, pair->key_length, VHDX_SEVERITY_WARN))
         r->unknown[r->unknown_count++] = (uint16_t)index;

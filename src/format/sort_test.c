@@ -64,7 +64,10 @@ long_lists(void **state)
     for (pattern = 0; pattern < 4; pattern++) {
         for (i = 0; i < count; i++) {
             random = random * 1664525 + 1013904223;
-            numbers[i] = pattern == 0 ? random : pattern == 1 ? (uint32_t)i : pattern == 2 ? (uint32_t)(count - i) : 7;
+            numbers[i] = pattern == 0   ? random
+                         : pattern == 1 ? (uint32_t)i
+                         : pattern == 2 ? (uint32_t)(count - i)
+                                        : 7;
         }
         vx_sort(numbers, count, &rising);
         for (i = 1; i < count; i++)
