@@ -66,10 +66,9 @@ build() {
 
 # suites STEP SUITE...: run the tests of these suites, as many as there are in the build of STEP.
 suites() {
-    local step=$1 directory=$builds/$1 log=$builds/$1-$2.log results=$builds/$1/meson-logs/$2.json expected suite
-    local arguments=()
+    local step=$1 expected suite arguments=()
     shift
-    expected=$(meson introspect --tests "$directory" | python3 -c '
+    expected=$(meson introspect --tests "$builds/$step" | python3 -c '
 import json, sys
 wanted = set(sys.argv[1:])
 print(sum(any(suite.split(":")[-1] in wanted for suite in test["suite"]) for test in json.load(sys.stdin)))' "$@")
@@ -77,8 +76,20 @@ print(sum(any(suite.split(":")[-1] in wanted for suite in test["suite"]) for tes
     for suite in "$@"; do
         arguments+=(--suite "$suite")
     done
+    meson_test "$step" "$1" "$expected" "${arguments[@]}"
+}
+
+# one_test STEP NAME ARGUMENTS: run one test program with arguments of its own.
+one_test() {
+    meson_test "$1" "$2" 1 "$2" --test-args "$3"
+}
+
+# meson_test STEP LOG_NAME EXPECTED ARGUMENT...: run tests and count them; EXPECTED programs must have run.
+meson_test() {
+    local directory=$builds/$1 log=$builds/$1-$2.log results=$builds/$1/meson-logs/$2.json name=$2 expected=$3
+    shift 3
     rm -f "$results"
-    meson test -C "$directory" --num-processes "$jobs" --logbase "$1" "${arguments[@]}" >"$log" 2>&1
+    meson test -C "$directory" --num-processes "$jobs" --logbase "$name" "$@" >"$log" 2>&1
     if [ ! -f "$results" ] || [ "$(wc -l <"$results")" -ne "$expected" ]; then
         fail_step "$log" "meson test: not every test ran"
         return 1
@@ -86,18 +97,21 @@ print(sum(any(suite.split(":")[-1] in wanted for suite in test["suite"]) for tes
     add_counts "$results"
 }
 
-# python_tests FOLDER: pytest over tests/FOLDER, against the programs of gcc's build.
+# python_tests FOLDER...: pytest over tests/FOLDER, against the programs of gcc's build.
 python_tests() {
-    local folder=$1 results=$builds/$1.xml log=$builds/$1.log
-    ls "tests/$folder"/test_*.py >/dev/null 2>&1 || return 0
-    rm -f "$results"
-    VHDX_BUILD=$PWD/$builds/gcc /usr/bin/python3 -m pytest -q -p no:cacheprovider --junitxml="$results" \
-        "tests/$folder" >"$log" 2>&1
-    if [ -f "$results" ]; then
-        add_counts "$results"
-    else
-        fail_step "$log" "pytest"
-    fi
+    local folder results log
+    for folder in "$@"; do
+        ls "tests/$folder"/test_*.py >/dev/null 2>&1 || continue
+        results=$builds/$folder.xml log=$builds/$folder.log
+        rm -f "$results"
+        VHDX_BUILD=$PWD/$builds/gcc /usr/bin/python3 -m pytest -q -p no:cacheprovider --junitxml="$results" \
+            "tests/$folder" >"$log" 2>&1
+        if [ -f "$results" ]; then
+            add_counts "$results"
+        else
+            fail_step "$log" "pytest tests/$folder"
+        fi
+    done
 }
 
 # gcc's programs, which several steps run: built once a run, whichever step comes first.
@@ -118,7 +132,7 @@ need_gcc_build() {
 # ---- the steps ----
 
 step_gcc() {
-    need_gcc_build && suites gcc unit boundaries model corpus stress
+    need_gcc_build && suites gcc unit boundaries model counted threads corpus
 }
 
 step_crash() {
@@ -126,24 +140,16 @@ step_crash() {
 }
 
 step_command() {
-    need_gcc_build && suites gcc command && python_tests command
+    need_gcc_build && python_tests command
 }
 
 step_nbd() {
     need_gcc_build && python_tests nbd
 }
 
+# Other programs, images made by others, and images made to do harm.
 step_peers() {
-    need_gcc_build && suites gcc peers && python_tests peers
-}
-
-# Images that others made: beside the clone, where they are there at all.
-step_samples() {
-    need_gcc_build && python_tests samples
-}
-
-step_hostile() {
-    need_gcc_build && python_tests hostile
+    need_gcc_build && python_tests peers samples hostile
 }
 
 step_clang() {
@@ -151,12 +157,13 @@ step_clang() {
 }
 
 step_sanitizers() {
-    build sanitizers -Db_sanitize=address,undefined -Dnbdkit=disabled &&
-        VHDX_CRASH_STATES=$small_crash_states suites sanitizers unit model corpus crash
+    build sanitizers -Db_sanitize=address,undefined -Dnbdkit=disabled || return
+    suites sanitizers unit model counted threads corpus
+    one_test sanitizers crash_test "--states $small_crash_states"
 }
 
 step_threads() {
-    build threads -Db_sanitize=thread -Dnbdkit=disabled && suites threads unit stress
+    build threads -Db_sanitize=thread -Dnbdkit=disabled && suites threads unit threads
 }
 
 # clang's sanitizers and, over them, the fuzzers, for a short while each.
@@ -186,7 +193,11 @@ step_musl() {
 }
 
 step_long() {
-    build gcc && VHDX_HOURS=${HOURS:-8} suites gcc crash model stress
+    local hours=${HOURS:-8}
+
+    need_gcc_build || return
+    VHDX_HOURS=$hours suites gcc model threads
+    one_test gcc crash_test "--long $((hours * 3600))"
 }
 
 # ---- go ----
