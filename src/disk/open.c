@@ -116,6 +116,8 @@ open_layer(struct vhdx_disk *disk, struct vhdx_storage *storage, const struct vh
         return rc;
     if (is_vhdx)
         rc = vx_image_open(&layer->image, storage, &image_options, err);
+    else if (image_options.is_writable && storage->traits.is_read_only)
+        rc = vx_fail(err, VHDX_E_READ_ONLY, VHDX_PART_NONE, VHDX_NO_OFFSET, "the storage is read-only");
     else
         rc = vx_storage_get_size(storage, &layer->size, err);
     if (rc < 0) {

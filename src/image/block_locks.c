@@ -68,13 +68,15 @@ vx_block_locks_take(struct vx_block_locks *locks, struct vx_held *held)
     }
     held->is_granted = true;
     vx_mutex_unlock(&locks->lock);
-    vx_rank_enter(VX_RANK_BLOCK);
+    if (!held->is_pin) /* a pin is the caller's: any thread may give it back */
+        vx_rank_enter(VX_RANK_BLOCK);
 }
 
 void
 vx_block_locks_give_back(struct vx_block_locks *locks, struct vx_held *held)
 {
-    vx_rank_leave(VX_RANK_BLOCK);
+    if (!held->is_pin)
+        vx_rank_leave(VX_RANK_BLOCK);
     vx_mutex_lock(&locks->lock);
     if (held->previous != NULL)
         held->previous->next = held->next;

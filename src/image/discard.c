@@ -126,7 +126,7 @@ change_block_locked(struct vx_image *image, uint64_t block_index, enum vx_discar
         return VHDX_OK;
     rc = vx_map_set_locked(image, vx_geometry_payload_bat_index(&image->geometry, block_index), step.new_state,
                            step.free_space ? 0 : entry.file_offset, err);
-    if (rc == VHDX_OK && step.free_space && entry.file_offset != 0)
+    if (rc == VHDX_OK && step.free_space && entry.state >= VX_BLOCK_FULLY_PRESENT) /* S5: anchors are not */
         vx_space_free_later(&image->space, entry.file_offset, image->geometry.block_size);
     return rc;
 }

@@ -84,6 +84,8 @@ int vx_session_begin(struct vx_image *image, struct vhdx_error *err);
 /* First use of the log (5.4 step 5).  By the running commit. */
 int vx_session_start_log(struct vx_image *image, struct vhdx_error *err);
 int vx_session_end(struct vx_image *image, struct vhdx_error *err);
+/* Are there sequence numbers left for a whole session (V24)? */
+int vx_session_check_numbers(struct vx_image *image, struct vhdx_error *err) VX_REQUIRES(image->session_lock);
 /* Header update H1 to H4: two copies, a flush after each. */
 int vx_session_put_headers(struct vx_image *image, const struct vx_header *next, struct vhdx_error *err)
     VX_REQUIRES(image->session_lock);

@@ -190,8 +190,10 @@ replay_locked(struct vx_image *image, const struct vx_log_scan *scan, uint64_t f
 {
     struct vx_header next = image->header;
     uint64_t         length = length_after(scan, file_length);
-    int              rc = rewrite_what_is_trusted(image, scan, err);
+    int              rc = vx_session_check_numbers(image, err);
 
+    if (rc == VHDX_OK)
+        rc = rewrite_what_is_trusted(image, scan, err);
     if (rc < 0)
         return rc;
     rc = vx_guid_random(&next.file_write_guid, err);

@@ -8,11 +8,14 @@
  *   W8  Space is given out only after the first flush of the session: it makes durable the length the file had, and
  *       whatever cut or punch the session before left unflushed (R4).
  */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/guid.h"
 #include "image/internal.h"
+
+#define HEADERS_OF_A_SESSION 10u /* replay 4, first modification 2, log start 2, close 2 */
 
 int
 vx_image_fail(struct vx_image *image, int rc)
@@ -30,6 +33,16 @@ vx_image_may_write(struct vx_image *image, struct vhdx_error *err)
         return vx_fail(err, VHDX_E_FAILED, VHDX_PART_NONE, VHDX_NO_OFFSET,
                        "an earlier write of metadata or flush failed: close the image and open it again");
     return VHDX_OK;
+}
+
+int
+vx_session_check_numbers(struct vx_image *image, struct vhdx_error *err)
+{
+    if (image->header.sequence_number <= UINT64_MAX - HEADERS_OF_A_SESSION)
+        return VHDX_OK;
+    return vx_fail(err, VHDX_E_LIMIT, VHDX_PART_HEADER, VX_HEADER_OFFSET(image->header_index),
+                   "the header's sequence number %" PRIu64 " leaves no room for another session (V24)",
+                   image->header.sequence_number);
 }
 
 static int
@@ -58,9 +71,6 @@ vx_session_put_headers(struct vx_image *image, const struct vx_header *next, str
     struct vx_header header = *next;
     int              rc;
 
-    if (image->header.sequence_number > UINT64_MAX - 2)
-        return vx_fail(err, VHDX_E_LIMIT, VHDX_PART_HEADER, VX_HEADER_OFFSET(image->header_index),
-                       "header sequence numbers are used up (V24)");
     for (int copy = 0; copy < 2; copy++) {
         header.sequence_number = image->header.sequence_number + 1;
         rc = write_header(image, &header, 1 - image->header_index, err); /* H2: never the current copy */
@@ -117,10 +127,12 @@ static int
 begin_locked(struct vx_image *image, struct vhdx_error *err) VX_REQUIRES(image->session_lock)
 {
     struct vx_header next = image->header;
-    uint64_t         length;
+    uint64_t         length = 0;
     int              rc;
 
-    rc = vx_storage_get_size(image->storage, &length, err);
+    rc = vx_session_check_numbers(image, err);
+    if (rc == VHDX_OK)
+        rc = vx_storage_get_size(image->storage, &length, err);
     if (rc < 0)
         return rc;
     rc = vx_session_rewrite_header(image, err); /* H6 */
@@ -287,9 +299,11 @@ vx_session_end(struct vx_image *image, struct vhdx_error *err)
     struct vx_header next;
     int              rc;
 
-    if (!atomic_load(&image->has_begun))
+    if (!image->is_writable)
         return VHDX_OK;
     rc = vx_image_may_write(image, err);
+    if (rc == VHDX_OK && !atomic_load(&image->has_begun))
+        return VHDX_OK;
     if (rc == VHDX_OK)
         rc = vx_commit(image, err);
     if (rc < 0 && !VX_BROKEN(CLOSE_AFTER_FAILURE))

@@ -8,6 +8,8 @@
  *   S3  Freed space waits until the commit that gathered the change is durable (R1); a former sector bitmap block waits
  *       until the durable tail has passed that commit's entry (R2).  Punching, cutting and giving out all count as reuse.
  *   S4  `holes` marks free MiBs that were punched by this session and not written since: they read as zeros.
+ *   S5  The space of an anchor (states 1 and 3 with an offset) is used space until the next open, also when the anchor is
+ *       dropped: nobody proved that it overlaps nothing (V139), so it is never given out on the anchor's word.
  *
  * Guarded by META (exclusive).  Offsets and lengths are bytes, multiples of 1 MiB, unless named otherwise.
  */

@@ -48,9 +48,8 @@ struct change {
     struct vx_write_step step;
     size_t               page_count;   /* reserved */
     struct vx_taken      taken;        /* the block's space; when step.allocate */
-    bool                 has_bitmap;   /* the chunk's bitmap block was there, or was taken: */
-    bool                 took_bitmap;
-    uint64_t             bitmap_offset;
+    uint64_t             bitmap_offset; /* of the chunk's sector bitmap block, once known; when step.set_bits */
+    uint64_t             own_bitmap;   /* a bitmap block taken by this change and not in the map; 0: none */
 };
 
 /* The sector at guest_offset as a guest reads it now. */
@@ -161,13 +160,12 @@ find_or_take_bitmap(struct vx_image *image, struct change *change, struct vhdx_e
     } else if (rc == VHDX_OK) {
         rc = vx_space_take(&image->space, image->storage, VX_SECTOR_BITMAP_SIZE, &taken, err);
         if (rc == VHDX_OK) {
-            change->took_bitmap = true;
-            change->bitmap_offset = taken.file_offset;
+            change->bitmap_offset = change->own_bitmap = taken.file_offset;
             vx_pages_forget(&image->pages, taken.file_offset, VX_SECTOR_BITMAP_SIZE);
         }
     }
     vx_rwlock_unlock(&image->meta_lock);
-    if (rc < 0 || !change->took_bitmap)
+    if (rc < 0 || change->own_bitmap == 0)
         return rc;
     if (!taken.is_fresh && !taken.is_hole)
         rc = vx_fill_zeros(image, taken.file_offset, VX_SECTOR_BITMAP_SIZE, err);
@@ -182,9 +180,7 @@ take_space(struct vx_image *image, struct change *change, struct vhdx_error *err
     int rc;
 
     vx_rwlock_lock(&image->meta_lock);
-    rc = vx_space_reserve_freed(&image->space, 1, err); /* for an anchor that is let go */
-    if (rc == VHDX_OK)
-        rc = vx_space_take(&image->space, image->storage, image->geometry.block_size, &change->taken, err);
+    rc = vx_space_take(&image->space, image->storage, image->geometry.block_size, &change->taken, err);
     vx_rwlock_unlock(&image->meta_lock);
     return rc;
 }
@@ -241,7 +237,7 @@ publish_bits_locked(struct vx_image *image, struct change *change, uint8_t *new_
         rc = vx_map_set_locked(image, vx_geometry_bitmap_bat_index(&image->geometry, chunk_index),
                                VX_BLOCK_FULLY_PRESENT, change->bitmap_offset, err);
         if (rc == VHDX_OK)
-            change->took_bitmap = false; /* it belongs to the map now */
+            change->own_bitmap = 0; /* it belongs to the map now */
     }
     if (rc == VHDX_OK && is_full)
         *new_state = VX_BLOCK_FULLY_PRESENT; /* B5 */
@@ -265,8 +261,6 @@ publish_locked(struct vx_image *image, struct change *change, struct vhdx_error 
     if (rc < 0)
         return rc;
 
-    if (change->step.allocate && change->entry.file_offset != 0)
-        vx_space_free_later(&image->space, change->entry.file_offset, image->geometry.block_size);
     shows_only_zeros = change->step.allocate && (change->taken.is_fresh || VX_BROKEN(ONE_FLUSH_ON_USED)) &&
                        !change->step.uncovers_parent_if_torn &&
                        image->storage->traits.extension_survives_as_zeros;
@@ -275,16 +269,19 @@ publish_locked(struct vx_image *image, struct change *change, struct vhdx_error 
     return VHDX_OK;
 }
 
-/* After a failure: what was taken goes back, as used space. */
+/* What was taken and is not in the map goes back, as used space: all after a failure; after success a bitmap block when
+ * another block of the chunk brought one meanwhile. */
 static void
 undo_takes(struct vx_image *image, const struct change *change, bool is_published)
 {
+    if (is_published && change->own_bitmap == 0)
+        return;
     vx_rwlock_lock(&image->meta_lock);
     if (!is_published && change->step.allocate && change->taken.file_offset != 0)
         vx_space_give_back(&image->space, change->taken.file_offset, image->geometry.block_size);
-    if (change->took_bitmap) {
-        vx_pages_forget(&image->pages, change->bitmap_offset, VX_SECTOR_BITMAP_SIZE);
-        vx_space_give_back(&image->space, change->bitmap_offset, VX_SECTOR_BITMAP_SIZE);
+    if (change->own_bitmap != 0) {
+        vx_pages_forget(&image->pages, change->own_bitmap, VX_SECTOR_BITMAP_SIZE);
+        vx_space_give_back(&image->space, change->own_bitmap, VX_SECTOR_BITMAP_SIZE);
     }
     vx_rwlock_unlock(&image->meta_lock);
 }
@@ -314,8 +311,7 @@ carry_out(struct vx_image *image, struct change *change, struct vhdx_error *err)
         vx_rwlock_unlock(&image->meta_lock);
         is_published = rc == VHDX_OK;
     }
-    if (!is_published || change->took_bitmap)
-        undo_takes(image, change, is_published);
+    undo_takes(image, change, is_published);
     return rc;
 }
 
