@@ -114,8 +114,9 @@ gather_lengths_locked(struct vx_image *image, struct commit *commit) VX_REQUIRES
         commit->lengths.flushed_file_offset = commit->lengths.last_file_offset;
 }
 
-/* C2: one moment. */
-static void
+/* C2: one moment.  False, and nothing taken, when there are pages to log and no log to take them: numbers and lengths are
+ * asked of a log that was started. */
+static bool
 gather(struct vx_image *image, struct commit *commit)
 {
     vx_mutex_lock(&image->commit_lock);
@@ -124,6 +125,10 @@ gather(struct vx_image *image, struct commit *commit)
     commit->writes_covered = atomic_load(&image->writes_done);
 
     vx_rwlock_lock(&image->meta_lock);
+    if (image->pages.dirty_count > 0 && !image->log.is_started) {
+        vx_rwlock_unlock(&image->meta_lock);
+        return false;
+    }
     vx_mutex_lock(&image->room.lock);
     image->room.dirty = 0;
     vx_condition_wake_all(&image->room.changed);
@@ -139,6 +144,7 @@ gather(struct vx_image *image, struct commit *commit)
     }
     gather_lengths_locked(image, commit);
     vx_rwlock_unlock(&image->meta_lock);
+    return true;
 }
 
 /* A flush that began when the file was `length` long; everything applied before is stable by it. */
@@ -296,35 +302,22 @@ commit_pages(struct vx_image *image, struct commit *commit, struct vhdx_error *e
     return rc;
 }
 
-/* Once true it stays so until the gather: only a commit makes pages clean, and one runs at a time (C1). */
-static bool
-has_dirty_pages(struct vx_image *image)
-{
-    bool has_dirty;
-
-    vx_mutex_lock(&image->room.lock);
-    has_dirty = image->room.dirty > 0;
-    vx_mutex_unlock(&image->room.lock);
-    return has_dirty;
-}
-
 /* Steps one to five. */
 static int
 commit_steps(struct vx_image *image, struct commit *commit, struct vhdx_error *err)
 {
     int rc;
 
-    if (has_dirty_pages(image) && !image->log.is_started) { /* before the gather: it asks for sequence numbers */
-        rc = vx_session_start_log(image, err);
-        if (rc < 0)
-            return rc;
-    }
     if (VX_BROKEN(FLUSH_BEFORE_GATHER)) {
         rc = vx_storage_flush(image->storage, err);
         if (rc < 0)
             return rc;
     }
-    gather(image, commit);
+    while (!gather(image, commit)) {
+        rc = vx_session_start_log(image, err);
+        if (rc < 0)
+            return rc;
+    }
     if (commit->page_count == 0)
         return commit_nothing(image, commit, err);
     if (VX_BROKEN(FREE_AT_GATHER))
