@@ -1,8 +1,8 @@
 /*
  * The check, steering: the stages in the order of docs/vhdx-format.md 8.10.
  *
- * Each stage leaves behind what it found out; a later one that depends on something unknown says so by is_complete and
- * looks at the rest.
+ * Each stage leaves behind what it found out; a later one that depends on something unknown says so by is_complete
+ * and looks at the rest.
  */
 #include "ops/check.h"
 
@@ -72,9 +72,9 @@ vhdx_check_storage(struct vhdx_storage *storage, const struct vhdx_check_options
     struct vx_check *check = vx_alloc_zeroed(1, sizeof *check);
     int rc;
 
+    memset(out, 0, sizeof *out);
     if (check == NULL)
         return vx_fail_memory(err, "a check");
-    memset(out, 0, sizeof *out);
     out->is_complete = true;
     check->storage = check->view = storage;
     check->ignore_log = options != NULL && options->ignore_log;

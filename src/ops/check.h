@@ -1,13 +1,13 @@
 /*
  * The check: every rule of docs/vhdx-format.md section 8 that one file decides by itself, in the order of 8.10.
  *
- * check.c steers; each stage has its file, looks at what the stages before it found out, and leaves behind what the next
- * ones need.  The rules themselves live in src/format: a stage reads bytes, hands them over, and judges only what needs
- * more than one structure (space, chunks, the whole table).
+ * check.c steers; each stage has its file, looks at what the stages before it found out, and leaves behind what the
+ * next ones need.  The rules themselves live in src/format: a stage reads bytes, hands them over, and judges only
+ * what needs more than one structure (space, chunks, the whole table).
  *
  *   K1  Nothing is written.
- *   K2  A stage never fails for what the file contains: that is a finding, and what it spoils is marked as not known
- *       (has_*).  A stage fails for I/O, for memory, and when it is cancelled.
+ *   K2  A stage never fails for what the file contains: that is a finding, and what it spoils is marked as not
+ *       known (has_*).  A stage fails for I/O, for memory, and when it is cancelled.
  *   K3  Whoever could not look at a rule that applies clears is_complete.
  *   K4  Memory does not follow what the file claims to be: one or two bits for each MiB the file really has.
  */

@@ -1,9 +1,9 @@
 /*
  * The check of the block allocation table: V130 to V150, V158, in one pass over the region.
  *
- * Only what holds data is read: an entry in a hole is NOT_PRESENT.  The entries of a chunk come before the entry of its
- * sector bitmap, so what concerns both waits for the end of the chunk.  Anchors (4.5) take the place of nobody: they are
- * laid into the map after everything else, in a second pass that most files do not need.
+ * Only what holds data is read: an entry in a hole is NOT_PRESENT.  The entries of a chunk come before the entry of
+ * its sector bitmap, so what concerns both waits for the end of the chunk.  Anchors (4.5) take the place of nobody:
+ * they are laid into the map after everything else, in a second pass that most files do not need.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -245,7 +245,7 @@ visit_entry(struct bat_pass *pass, uint64_t bat_index, uint64_t raw, struct vhdx
 
     if (bat_index >= geometry->bat_entry_count || (is_payload && index >= geometry->payload_block_count)) {
         vx_find(&pass->check->findings, VHDX_SEVERITY_WARN, 145, VHDX_E_BAD_BAT, VHDX_PART_BAT,
-                entry_at(pass, bat_index), "BAT entry %" PRIu64 " lies past the end of the disk and is 0x%016" PRIx64
+                entry_at(pass, bat_index), "BAT entry %" PRIu64 " lies past the end of the disk: 0x%016" PRIx64
                 ", expected 0", bat_index, raw);
         return VHDX_OK;
     }
@@ -280,8 +280,8 @@ visit_anchor(struct bat_pass *pass, uint64_t bat_index, uint64_t raw, struct vhd
     if (vx_bat_judge_payload(&entry, raw, index, &pass->limits, &quiet) < 0 || entry.file_offset == 0)
         return VHDX_OK;
     if (vx_used_mark(&check->used, entry.file_offset, check->geometry.block_size) != VX_USED_FREE)
-        vx_find(&check->findings, VHDX_SEVERITY_REPAIR, 139, VHDX_E_BAD_BAT, VHDX_PART_BAT, entry_at(pass, bat_index),
-                "BAT entry of block %" PRIu64 ": state %u anchored at 0x%" PRIx64
+        vx_find(&check->findings, VHDX_SEVERITY_REPAIR, 139, VHDX_E_BAD_BAT, VHDX_PART_BAT,
+                entry_at(pass, bat_index), "BAT entry of block %" PRIu64 ": state %u anchored at 0x%" PRIx64
                 ", which is in use, expected a place of its own", index, entry.state, entry.file_offset);
     return VHDX_OK;
 }
@@ -324,7 +324,8 @@ judge_fixed(struct bat_pass *pass)
         needed += pass->limits.reserved[i].length;
     if (vx_round_up(check->file_length, VX_MIB) < needed)
         vx_find(&check->findings, VHDX_SEVERITY_WARN, 147, VHDX_E_TRUNCATED, VHDX_PART_FILE, check->file_length,
-                "file: length %" PRIu64 " of a fixed image, expected at least %" PRIu64, check->file_length, needed);
+                "file: length %" PRIu64 " of a fixed image, expected at least %" PRIu64, check->file_length,
+                needed);
 }
 
 static int

@@ -40,7 +40,8 @@ judge_slice(struct vx_check *check, uint64_t block_index, uint64_t slice_at, con
 
     if (sum.has_stray)
         vx_find(&check->findings, VHDX_SEVERITY_WARN, 155, VHDX_E_BAD_BITMAP, VHDX_PART_SECTOR_BITMAP, slice_at,
-                "sector bitmap of block %" PRIu64 ": bits past the end of the disk are set, expected 0", block_index);
+                "sector bitmap of block %" PRIu64 ": bits past the end of the disk are set, expected 0",
+                block_index);
     if (!sum.has_clear)
         vx_find(&check->findings, VHDX_SEVERITY_WARN, 156, VHDX_E_BAD_BITMAP, VHDX_PART_SECTOR_BITMAP, slice_at,
                 "sector bitmap of block %" PRIu64 ": all bits are set, the block could be in state 6", block_index);

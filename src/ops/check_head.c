@@ -18,7 +18,7 @@ judge_slots(struct vx_check *check, const uint8_t *section)
     }
 }
 
-/* A file without a current header is looked at as if its log were empty: that tells whether new headers would save it. */
+/* A file without a current header is looked at as if its log were empty: would new headers save it? */
 static bool
 judge_headers(struct vx_check *check, const uint8_t *section)
 {

@@ -2,26 +2,25 @@
  * The check of the log: V30 to V48, on the file as it lies.  A log that can be replayed is laid over the file, and
  * everything after sees the file as its next reader would.
  */
-#include <inttypes.h>
-
 #include "image/replay.h"
 #include "ops/check.h"
 #include "storage/storage.h"
 
 /* Rules of the header that say the log cannot be read, and of the log that say it must not be replayed. */
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 static const int unreadable_rules[] = { 15, 17, 18, 19, 20, 21, 22 };
 static const int unusable_rules[] = { 30, 31, 43, 45, 47 };
 
 static bool
 is_unreadable(const struct vx_check *check)
 {
-    return vx_check_report_has(&check->report, unreadable_rules, sizeof unreadable_rules / sizeof unreadable_rules[0]);
+    return vx_check_report_has(&check->report, unreadable_rules, COUNT_OF(unreadable_rules));
 }
 
 static bool
 is_unusable(const struct vx_check *check)
 {
-    return vx_check_report_has(&check->report, unusable_rules, sizeof unusable_rules / sizeof unusable_rules[0]);
+    return vx_check_report_has(&check->report, unusable_rules, COUNT_OF(unusable_rules));
 }
 
 /* V48, and the view the rest is checked on. */

@@ -1,8 +1,8 @@
 /*
  * Findings on their way to the caller.
  *
- * One torn page of the BAT can break a rule five hundred times, a hostile file sixty million times.  All are counted;
- * after VX_CHECK_TOLD_MAX of a rule the rest becomes one line at the end.
+ * One torn page of the BAT can break a rule five hundred times, a hostile file sixty million times.  All are
+ * counted; after VX_CHECK_TOLD_MAX of a rule the rest becomes one line at the end.
  */
 #include "ops/check_report.h"
 

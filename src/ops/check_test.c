@@ -1,8 +1,8 @@
 /*
  * The check: images built by hand, each with one fault, and the rules it is found to break.
  *
- * A fault can break more than the rule it is made for (space that a damaged entry no longer names is lost: V148).  Then
- * the case lists them all: nothing else may be found.
+ * A fault can break more than the rule it is made for (space that a damaged entry no longer names is lost: V148).
+ * Then the case lists them all: nothing else may be found.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,13 +27,13 @@
 /* --- building --- */
 
 /*
- * PLAIN      10 MiB in blocks of 1 MiB, of which 0 to 3 are there; log of 2 MiB at 1, metadata at 3, BAT at 4, blocks at
- *            5 to 8, end at 9 MiB
+ * PLAIN      10 MiB in blocks of 1 MiB, of which 0 to 3 are there; log of 2 MiB at 1, metadata at 3, BAT at 4,
+ *            blocks at 5 to 8, end at 9 MiB
  * PAIRS      10 MiB in blocks of 2 MiB, of which 0 and 1 are there, at 5 and 7; end at 9 MiB
  * BARE       5000 MiB in blocks of 1 MiB (two chunks), none there; end at 5 MiB
  * FIXED      4 MiB in blocks of 1 MiB at 5 to 8; end at 9 MiB
- * CHILD      9.5 MiB in blocks of 1 MiB; bitmap at 5 MiB; block 0 at 6, block 9 (the last) at 7, both in state 7 with
- *            their first 8 sectors; end at 8 MiB
+ * CHILD      9.5 MiB in blocks of 1 MiB; bitmap at 5 MiB; block 0 at 6, block 9 (the last) at 7, both in state 7
+ *            with their first 8 sectors; end at 8 MiB
  */
 enum kind { PLAIN, PAIRS, BARE, FIXED, CHILD };
 
@@ -84,7 +84,8 @@ write_head(struct image *image)
     vx_new_layout_identifier(&image->layout, section);
     for (int copy = 0; copy < 2; copy++) {
         vx_new_layout_header(&image->layout, copy, section + VX_HEADER_OFFSET(copy));
-        assert_int_equal(vx_new_layout_region_table(&image->layout, section + VX_REGION_TABLE_OFFSET(copy), NULL), 0);
+        assert_int_equal(vx_new_layout_region_table(&image->layout, section + VX_REGION_TABLE_OFFSET(copy), NULL),
+                         VHDX_OK);
     }
     put(image, 0, section, VX_HEADER_SECTION_SIZE);
     vx_free(section);
@@ -95,7 +96,7 @@ static void
 add_blocks(struct image *image, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++)
-        set_entry(image, i, vx_bat_entry_encode(VX_BLOCK_FULLY_PRESENT, vx_new_layout_block_offset(&image->layout, i)));
+        set_entry(image, i, vx_new_layout_block_offset(&image->layout, i) | VX_BLOCK_FULLY_PRESENT);
     set_length(image, vx_new_layout_block_offset(&image->layout, count));
 }
 
@@ -485,7 +486,8 @@ static const struct damage_case cases[] = {
     { "version 2", PLAIN, { { IN_HEADER, 66, 2, 2 } }, .rules = { 14 } },
     { "log version 1, log in use", PLAIN, { { IN_HEADERS, 64, 2, 1 } }, .is_dirty = true, .rules = { 15 } },
     { "log version 1, log empty", PLAIN, { { IN_HEADERS, 64, 2, 1 } }, .rules = { 16 } },
-    { "log off its MiB", PLAIN, { { IN_HEADERS, 72, 8, M(1) + 4096 }, { IN_HEADERS, 68, 4, M(1) } }, .rules = { 17 } },
+    { "log off its MiB", PLAIN, { { IN_HEADERS, 72, 8, M(1) + 4096 }, { IN_HEADERS, 68, 4, M(1) } },
+      .rules = { 17 } },
     { "log of odd length", PLAIN, { { IN_HEADERS, 68, 4, M(2) - 4096 } }, .rules = { 18 } },
     { "log in use without length", PLAIN, { { IN_HEADERS, 68, 4, 0 } }, .is_dirty = true, .rules = { 19 } },
     { "log over the headers", PLAIN, { { IN_HEADERS, 72, 8, 0 }, { IN_HEADERS, 68, 4, M(3) } }, .rules = { 20 } },
@@ -510,8 +512,10 @@ static const struct damage_case cases[] = {
     { "log with stray bits", PLAIN, .damage = add_log_with_stray_bits, .rules = { 46, 48 } },
     { "log to be replayed", PLAIN, .damage = add_log, .rules = { 48 } },
 
-    { "both region tables' checksums", PLAIN, { { IN_REGIONS, 100, 1, 1 } }, .is_not_sealed = true, .rules = { 55 } },
-    { "one region table's checksum", PLAIN, { { IN_REGIONS_2, 100, 1, 1 } }, .is_not_sealed = true, .rules = { 56 } },
+    { "both region tables' checksums", PLAIN, { { IN_REGIONS, 100, 1, 1 } }, .is_not_sealed = true,
+      .rules = { 55 } },
+    { "one region table's checksum", PLAIN, { { IN_REGIONS_2, 100, 1, 1 } }, .is_not_sealed = true,
+      .rules = { 56 } },
     { "region tables differ", PLAIN, { { IN_REGIONS_2, 0x8000, 1, 1 } }, .rules = { 57 } },
     { "2048 regions", PLAIN, { { IN_REGIONS, 8, 4, 2048 } }, .rules = { 58 } },
     { "region table's reserved field", PLAIN, { { IN_REGIONS, 12, 4, 1 } }, .rules = { 59 } },
@@ -577,8 +581,8 @@ static const struct damage_case cases[] = {
     { "a block over the log", PLAIN, { { IN_BAT, 4, 8, M(1) | 6 } }, .rules = { 135 } },
     { "a block over the BAT", PLAIN, { { IN_BAT, 4, 8, M(4) | 6 } }, .rules = { 135 } },
     { "a block over half of another", PAIRS, { { IN_BAT, 2, 8, M(6) | 6 } }, .rules = { 135 } },
-    { "the last block is cut past the disk", PAIRS, { { IN_METADATA, 0x10008, 8, M(9) }, { IN_BAT, 4, 8, M(9) | 6 } },
-      .length = M(10), .rules = { 136 } },
+    { "the last block is cut past the disk", PAIRS,
+      { { IN_METADATA, 0x10008, 8, M(9) }, { IN_BAT, 4, 8, M(9) | 6 } }, .length = M(10), .rules = { 136 } },
     { "two blocks at one place", PLAIN, { { IN_BAT, 4, 8, M(5) | 6 } }, .rules = { 137 } },
     { "a bitmap at a block's place", CHILD, { { IN_BAT, CHILD_BITMAP_ENTRY, 8, M(6) | 6 } },
       .rules = { 137, 148, 157 } },
@@ -604,7 +608,8 @@ static const struct damage_case cases[] = {
     { "bits past the end of the disk", CHILD, { { IN_FILE, M(5) + 9 * 256 + 128, 1, 1 } }, .rules = { 155 } },
     { "all bits set", CHILD, .damage = fill_slice, .rules = { 156 } },
     { "no bit set", CHILD, { { IN_FILE, M(5), 1, 0 } }, .rules = { 157 } },
-    { "a bitmap nobody needs", CHILD, { { IN_BAT, 0, 8, M(6) | 6 }, { IN_BAT, 9, 8, M(7) | 6 } }, .rules = { 158 } },
+    { "a bitmap nobody needs", CHILD, { { IN_BAT, 0, 8, M(6) | 6 }, { IN_BAT, 9, 8, M(7) | 6 } },
+      .rules = { 158 } },
 };
 
 /* --- running --- */
@@ -842,7 +847,8 @@ can_be_cancelled(void **state)
 
     (void)state;
     build(&image, PLAIN);
-    assert_int_equal(vhdx_check_storage(image.storage, NULL, NULL, NULL, &progress, &summary, NULL), VHDX_E_CANCELLED);
+    assert_int_equal(vhdx_check_storage(image.storage, NULL, NULL, NULL, &progress, &summary, NULL),
+                     VHDX_E_CANCELLED);
     vhdx_storage_close(image.storage);
 }
 

@@ -42,7 +42,9 @@ advance(struct side *side, uint64_t length)
 static int
 fill(struct side *side, size_t length, struct vhdx_error *err)
 {
-    return side->is_zero ? VHDX_OK : vhdx_disk_read(side->walk.disk, side->buffer, length, side->walk.position, err);
+    if (side->is_zero)
+        return VHDX_OK;
+    return vhdx_disk_read(side->walk.disk, side->buffer, length, side->walk.position, err);
 }
 
 /* Index of the first byte that differs, or `length`.  Whole pages first: they nearly always agree. */

@@ -1,8 +1,8 @@
 /*
  * Copying the contents of one disk to another.
  *
- * Workers claim pieces of the source in order, a few MiB at a time, from one walk over its extents; each reads its pieces
- * into its own buffer and writes what is not zero.  The caller's thread is one of them.
+ * Workers claim pieces of the source in order, a few MiB at a time, from one walk over its extents; each reads its
+ * pieces into its own buffer and writes what is not zero.  The caller's thread is one of them.
  *
  *   C1  The target reads as zeros where nothing was written: zeros need no writing.
  *   C2  Every byte of the source is claimed by exactly one worker, or skipped as zeros: `done` counts both.
@@ -58,8 +58,8 @@ fail_job_locked(struct copy_job *job, int rc, const struct vhdx_error *err)
     job->err = *err;
 }
 
-/* Take from the walk until the claim is full.  Claims end at multiples of CHUNK on the disk where data goes on, so that
- * blocks of the target are mostly written whole. */
+/* Take from the walk until the claim is full.  Claims end at multiples of CHUNK on the disk where data goes on, so
+ * that blocks of the target are mostly written whole. */
 static int
 fill_claim_locked(struct copy_job *job, struct claim *claim, struct vhdx_error *err)
 {

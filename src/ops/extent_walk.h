@@ -1,8 +1,8 @@
 /*
  * Walking the extents of a disk from its beginning to its end.
  *
- * Extents are asked for in batches and far ahead: emptiness of any size is one step, and a long extent is resolved once,
- * however small the pieces are in which it is then used up.
+ * Extents are asked for in batches and far ahead: emptiness of any size is one step, and a long extent is resolved
+ * once, however small the pieces are in which it is then used up.
  */
 #ifndef VX_EXTENT_WALK_H
 #define VX_EXTENT_WALK_H

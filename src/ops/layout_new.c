@@ -2,7 +2,7 @@
  * The layout of a fresh image: options judged, defaults filled in, places computed, fixed structures encoded.
  *
  *   N1  Everything starts and ends on 1 MiB, in the order of layout_new.h, without gaps: no byte is leaked (V148).
- *   N2  The image breaks no rule of section 8, not even a WARN, unless an option asks for it (a disk below 3 MiB, V107).
+ *   N2  The image breaks no rule of section 8, not even a WARN, unless an option asks for it (a tiny disk, V107).
  *   N3  LogGuid is zero: a fresh image never asks for a replay.
  */
 #include "ops/layout_new.h"
@@ -111,7 +111,8 @@ judge_locator(enum vhdx_image_type type, const struct vx_new_locator *locator, s
         return vx_fail(err, VHDX_E_INVALID, VHDX_PART_NONE, VHDX_NO_OFFSET, "there is no image type %d", (int)type);
     if (has_locator != (type == VHDX_TYPE_DIFFERENCING))
         return vx_fail(err, VHDX_E_INVALID, VHDX_PART_NONE, VHDX_NO_OFFSET, "%s",
-                       has_locator ? "only a differencing image has a parent" : "a differencing image needs a parent");
+                       has_locator ? "only a differencing image has a parent"
+                                   : "a differencing image needs a parent");
     if (has_locator && locator->length > VX_MAX_ITEM_LENGTH)
         return vx_fail(err, VHDX_E_INVALID, VHDX_PART_NONE, VHDX_NO_OFFSET,
                        "the parent locator has %" PRIu32 " bytes; it can have 1 MiB", locator->length);

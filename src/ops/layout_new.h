@@ -39,12 +39,12 @@ struct vx_new_layout {
     uint64_t metadata_offset, metadata_length;
     uint64_t bat_offset,      bat_length;
     uint64_t first_block_offset; /* the end of the BAT */
-    uint64_t file_length;        /* with the blocks of a fixed image, which lie in order from first_block_offset on */
+    uint64_t file_length;        /* with the blocks of a fixed image, in order from first_block_offset on */
 };
 
 /*
- * Judge the options, fill in the defaults, draw the GUIDs.  Everything the options and the locator point to stays the
- * caller's and must outlive the layout.
+ * Judge the options, fill in the defaults, draw the GUIDs.  Everything the options and the locator point to stays
+ * the caller's and must outlive the layout.
  *
  *   locator   for type DIFFERENCING, NULL for the others
  *   errors    VHDX_E_INVALID with a message about the option at fault
@@ -66,7 +66,7 @@ int vx_new_layout_region_table(const struct vx_new_layout *layout, uint8_t b[VX_
 size_t vx_new_layout_metadata_length(const struct vx_new_layout *layout);
 void   vx_new_layout_metadata(const struct vx_new_layout *layout, uint8_t *out);
 
-/* File offset of the place-th block (0..) laid down after the BAT.  In a fixed image place and block index are one. */
+/* File offset of the place-th block (0..) after the BAT.  In a fixed image place and block index are one. */
 uint64_t vx_new_layout_block_offset(const struct vx_new_layout *layout, uint64_t place);
 
 #endif

@@ -1,4 +1,4 @@
-/* Replaying the log of an image into it: opening for writing does that, and nothing else until something is written. */
+/* Replaying the log of an image into it: opening for writing does that, and nothing else before the first write. */
 #include <vhdx/ops.h>
 
 int

@@ -1,7 +1,7 @@
 /*
  * A descriptor that takes a stream: written in order, never sought.
  *
- * Nothing here raises SIGPIPE or SIGXFSZ: a reader that went away, or a limit on file size, is an error like another.
+ * Nothing here raises SIGPIPE or SIGXFSZ: a reader that went away, or a limit on file size, is just an error.
  */
 #ifndef VX_SINK_H
 #define VX_SINK_H

@@ -1,9 +1,9 @@
 /*
  * Writing a disk as a stream: as raw bytes, or as a whole VHDX file.
  *
- * A VHDX file has its block allocation table in front of the blocks, and a pipe cannot be sought.  So the extents of the
- * source are walked first, which decides for each block whether it is in the file; the blocks follow the table in rising
- * order, and the table can be made up on the way.
+ * A VHDX file has its block allocation table in front of the blocks, and a pipe cannot be sought.  So the extents
+ * of the source are walked first, which decides for each block whether it is in the file; the blocks follow the
+ * table in rising order, and the table can be made up on the way.
  *
  *   S1  The plan is one bit a block: 8 MiB for 64 TiB in the smallest blocks.  Nothing else grows with the disk.
  *   S2  The stream has exactly the length the plan promised.
@@ -247,7 +247,7 @@ send_file(struct stream *stream, struct vhdx_error *err)
     return rc;
 }
 
-/* The options as asked for, the size as the source has it.  A raw source may end inside a sector: zeros complete it. */
+/* The options as asked for, the size as the source has it.  Zeros complete a sector in which the source ends. */
 static int
 plan_layout(struct stream *stream, const struct vhdx_create_options *options, struct vhdx_error *err)
 {

@@ -56,7 +56,8 @@ writes_images_that_check_clean(void **state)
 
         fill_source(from);
         storage = stream_to_storage(from, &c->options);
-        assert_int_equal(vhdx_check_storage(storage, NULL, count_findings, &finding_count, NULL, &summary, NULL), 0);
+        assert_int_equal(vhdx_check_storage(storage, NULL, count_findings, &finding_count, NULL, &summary, NULL),
+                         VHDX_OK);
         if (finding_count != 0 || summary.allocated_blocks != c->allocated_blocks || !summary.is_complete)
             fail_msg("%s: %d findings, %llu blocks", c->about, finding_count,
                      (unsigned long long)summary.allocated_blocks);
