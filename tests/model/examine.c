@@ -68,7 +68,8 @@ read_file(struct run *run, uint64_t file_offset, uint64_t guest_offset, size_t l
     return compare(run, run->bytes, guest_offset, length, "extent");
 }
 
-/* What the file holds at file_offset is what the guest sees: all that is data in the file, and every cell of the model. */
+/* What the file holds at file_offset is what the guest sees: all that is data in the file, and every cell of the
+ * model. */
 static bool
 examine_data(struct run *run, const struct vhdx_extent *extent)
 {
@@ -133,10 +134,8 @@ examine_extents(struct run *run, uint64_t guest_offset, uint64_t length, bool is
 
     while (guest_offset < end) {
         size_t capacity = (size_t)random_between(&run->random, 1, sizeof extents / sizeof extents[0]), count;
-        int    rc = is_sparse ? vhdx_disk_resolve_sparse(run->disk, guest_offset, end - guest_offset, extents, capacity,
-                                                         &count, &err)
-                              : vhdx_disk_resolve(run->disk, guest_offset, end - guest_offset, extents, capacity,
-                                                  &count, &err);
+        int    rc = (is_sparse ? vhdx_disk_resolve_sparse : vhdx_disk_resolve)(
+            run->disk, guest_offset, end - guest_offset, extents, capacity, &count, &err);
 
         if (rc < 0)
             return violated(run, "resolve at %" PRIu64 ": %s", guest_offset, err.message);

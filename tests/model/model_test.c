@@ -1,9 +1,9 @@
 /*
  * Random operations through the public interface against a plain array of bytes, on disks of every shape.
  *
- *   model_test                       every configuration once, then on for 25 seconds (VHDX_MODEL_SECONDS, VHDX_HOURS)
- *   model_test --seed N              begin at another seed (VHDX_SEED)
- *   model_test --replay CONFIG N     one run again, as a violation names it
+ *   model_test                   every configuration once, then on for 20 seconds (VHDX_MODEL_SECONDS, VHDX_HOURS)
+ *   model_test --seed N          begin at another seed (VHDX_SEED)
+ *   model_test --replay CONFIG N one run again, as a violation names it
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -63,6 +63,6 @@ main(int argc, char **argv)
             return 2;
         }
     }
-    run_all(first_seed, tap_seconds("VHDX_MODEL_SECONDS", 25));
+    run_all(first_seed, tap_seconds("VHDX_MODEL_SECONDS", 20));
     return tap_end();
 }

@@ -274,7 +274,8 @@ close_disk(struct run *run)
     run->disk = NULL;
     if (rc < 0)
         return violated(run, "close: %s", err.message);
-    if (run->config->format == VHDX_FORMAT_VHDX && !image_is_clean(run->memory, run->gives_back, NULL))
+    if (run->config->format == VHDX_FORMAT_VHDX &&
+        !image_is_clean(run->memory, run->gives_back ? IMAGE_GAPS_INSIDE : IMAGE_NO_GAPS, NULL))
         return violated(run, "the closed image is not clean");
     return true;
 }
@@ -282,7 +283,8 @@ close_disk(struct run *run)
 static bool
 session(struct run *run)
 {
-    unsigned op_count = (unsigned)random_between(&run->random, 1, OPS_PER_SESSION * (run->config->scattered > 0 ? 8 : 1));
+    unsigned most = run->config->scattered > 0 ? 8 * OPS_PER_SESSION : OPS_PER_SESSION;
+    unsigned op_count = (unsigned)random_between(&run->random, 1, most);
 
     if (!open_disk(run, VHDX_OPEN_WRITE))
         return false;

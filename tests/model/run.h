@@ -17,7 +17,7 @@ struct config {
     uint32_t             block_size, sector_size;
     uint64_t             longest_discard; /* bytes zeroed or trimmed at once */
     uint64_t             cache_bytes;
-    size_t               scattered;       /* windows spread evenly over the disk; 0: at the places where something ends */
+    size_t               scattered; /* windows spread evenly over the disk; 0: at the places where something ends */
     bool                 cannot_punch, extension_unsure;
 };
 

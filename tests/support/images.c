@@ -82,7 +82,8 @@ image_make_child(const struct vhdx_create_options *options, const struct vhdx_gu
 }
 
 struct listener {
-    bool may_have_gaps, is_clean;
+    enum image_gaps gaps;
+    bool            is_clean;
 };
 
 static bool
@@ -90,8 +91,9 @@ is_expected(const struct listener *listener, const struct vhdx_error *finding)
 {
     if (finding->severity != VHDX_SEVERITY_WARN)
         return false;
-    return finding->rule == 107 || finding->rule == 146 || (finding->rule >= 156 && finding->rule <= 158) ||
-           (finding->rule == 148 && listener->may_have_gaps);
+    if (finding->rule == 148 || finding->rule == 149)
+        return listener->gaps >= (finding->rule == 148 ? IMAGE_GAPS_INSIDE : IMAGE_GAPS);
+    return finding->rule == 107 || finding->rule == 146 || (finding->rule >= 156 && finding->rule <= 158);
 }
 
 static void
@@ -107,9 +109,9 @@ take_finding(void *context, const struct vhdx_error *finding)
 }
 
 bool
-image_is_clean(struct vhdx_storage *storage, bool may_have_gaps, struct vhdx_check_summary *summary)
+image_is_clean(struct vhdx_storage *storage, enum image_gaps gaps, struct vhdx_check_summary *summary)
 {
-    struct listener           listener = { .may_have_gaps = may_have_gaps, .is_clean = true };
+    struct listener           listener = { .gaps = gaps, .is_clean = true };
     struct vhdx_check_summary ours;
     struct vhdx_error         err = { .message = "" };
     int                       rc;
@@ -124,5 +126,5 @@ image_is_clean(struct vhdx_storage *storage, bool may_have_gaps, struct vhdx_che
     if (summary->is_dirty || !summary->is_complete)
         printf("# dirty %d, complete %d\n", summary->is_dirty, summary->is_complete);
     return listener.is_clean && !summary->is_dirty && summary->is_complete &&
-           (may_have_gaps || summary->leaked_bytes == 0);
+           (gaps != IMAGE_NO_GAPS || summary->leaked_bytes == 0);
 }

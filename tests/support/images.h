@@ -15,10 +15,13 @@ struct vhdx_storage *image_make(const struct vhdx_create_options *options);
 struct vhdx_storage *image_make_child(const struct vhdx_create_options *options, const struct vhdx_guid *linkage,
                                       const struct vhdx_guid *data_write_guid);
 
-/* Is there nothing to find in a closed image: no dirty log, and only what the tests do to an image on purpose (V107, V146,
- * V156 to V158)?  Blocks that were given back leave free space inside the file (V148): may_have_gaps.  Prints what there
- * is. */
-bool image_is_clean(struct vhdx_storage *storage, bool may_have_gaps, struct vhdx_check_summary *summary);
+/* Free space that a closed image may have: blocks that were given back leave it inside the file (V148), a session
+ * that was killed also at the end, until a later one cuts it (V149). */
+enum image_gaps { IMAGE_NO_GAPS, IMAGE_GAPS_INSIDE, IMAGE_GAPS };
+
+/* Is there nothing to find in a closed image: no dirty log, and only what the tests do to an image on purpose
+ * (V107, V146, V156 to V158)?  Prints what there is. */
+bool image_is_clean(struct vhdx_storage *storage, enum image_gaps gaps, struct vhdx_check_summary *summary);
 
 /* Stop the program when a step that cannot fail failed. */
 void must(int rc, const char *what, const struct vhdx_error *err);

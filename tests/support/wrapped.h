@@ -1,6 +1,6 @@
 /*
- * A storage over another one, which stays the test's: it outlives the disks that are opened over it, and may promise less
- * than it does.
+ * A storage over another one, which stays the test's: it outlives the disks that are opened over it, and may
+ * promise less than it does.
  */
 #ifndef SUPPORT_WRAPPED_H
 #define SUPPORT_WRAPPED_H
