@@ -175,7 +175,25 @@ vx_map_set_locked(struct vx_image *image, uint64_t bat_index, uint8_t state, uin
 
 /* --- ranges --- */
 
-/* What one block says about a range that lies inside it.  VX_MAP_MISSING with *missing a page to be loaded first. */
+/* How many blocks from block_index on have the same raw entry, as far as its page and its chunk go: empty stretches of
+ * large disks are passed over a page at a time. */
+static uint64_t
+equal_run(struct vx_image *image, uint64_t block_index, uint64_t raw) VX_REQUIRES_SHARED(image->meta_lock)
+{
+    const struct vx_geometry *g = &image->geometry;
+    uint64_t        at = vx_map_entry_offset(image, vx_geometry_payload_bat_index(g, block_index));
+    struct vx_page *page = vx_pages_find(&image->pages, vx_round_down(at, VX_PAGE));
+    const uint8_t  *entry = page->bytes + at % VX_PAGE;
+    uint64_t        most = vx_min_u64((VX_PAGE - at % VX_PAGE) / 8, g->chunk_ratio - block_index % g->chunk_ratio);
+    uint64_t        count = 1;
+
+    while (count < most && vx_le64(entry + count * 8) == raw)
+        count++;
+    return count;
+}
+
+/* What the block at guest_offset says about the range, to the block's end at most; further where the next blocks hold
+ * nothing either.  VX_MAP_MISSING with *missing a page to be loaded first. */
 static int
 resolve_in_block(struct vx_image *image, uint64_t guest_offset, uint64_t length, struct vx_layer_extent *out,
                  uint64_t *missing, struct vhdx_error *err) VX_REQUIRES_SHARED(image->meta_lock)
@@ -183,6 +201,7 @@ resolve_in_block(struct vx_image *image, uint64_t guest_offset, uint64_t length,
     const struct vx_geometry *g = &image->geometry;
     uint64_t                  block_index = vx_geometry_block_of(g, guest_offset);
     uint64_t                  bat_index = vx_geometry_payload_bat_index(g, block_index);
+    uint64_t                  to_block_end = g->block_size - vx_geometry_offset_in_block(g, guest_offset);
     uint64_t                  raw;
     struct vx_bat_entry       entry, bitmap;
     bool                      is_present;
@@ -195,6 +214,9 @@ resolve_in_block(struct vx_image *image, uint64_t guest_offset, uint64_t length,
     if (rc < 0)
         return rc;
 
+    if (raw <= VX_BLOCK_UNMAPPED && length > to_block_end)
+        to_block_end += (equal_run(image, block_index, raw) - 1) * g->block_size;
+    length = vx_min_u64(length, to_block_end);
     *out = (struct vx_layer_extent){ .length = length };
     switch (vx_block_read_source(entry.state, g->is_differencing)) {
     case VX_READ_ZEROS:
@@ -248,12 +270,8 @@ resolve_locked(struct vx_image *image, uint64_t guest_offset, uint64_t length, s
     uint64_t done = 0;
 
     while (done < length) {
-        uint64_t               at = guest_offset + done;
-        uint64_t               to_block_end = image->geometry.block_size -
-                                vx_geometry_offset_in_block(&image->geometry, at);
         struct vx_layer_extent next;
-        int rc = resolve_in_block(image, at, vx_min_u64(length - done, to_block_end), &next, missing,
-                                  done == 0 ? err : NULL);
+        int rc = resolve_in_block(image, guest_offset + done, length - done, &next, missing, done == 0 ? err : NULL);
 
         if (rc != VHDX_OK)
             return done == 0 ? rc : VHDX_OK; /* a missing page or a damaged block begins the caller's next range */

@@ -58,6 +58,7 @@ add_place(struct scanner *s, uint64_t position, const struct vx_log_entry_check 
         .flushed_file_offset = check->header.flushed_file_offset,
         .last_file_offset = check->header.last_file_offset,
         .highest_target_end = check->highest_target_end,
+        .has_stray_bits = check->has_stray_bits,
     };
     return VHDX_OK;
 }
