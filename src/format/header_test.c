@@ -52,6 +52,32 @@ dirty_header(void)
     return header;
 }
 
+/* Where in a header the field lies that a rule is about. */
+static uint64_t
+field_of(int rule)
+{
+    switch (rule) {
+    case 14:
+        return 66;
+    case 15:
+    case 16:
+        return 64;
+    case 17:
+    case 20:
+        return 72;
+    case 12:
+    case 13:
+    case 24:
+    case 26:
+        return 8;
+    case 10:
+    case 11:
+        return 0;
+    default:
+        return 68;
+    }
+}
+
 static void
 worked_bytes(void **state)
 {
@@ -134,18 +160,19 @@ static const struct choose_case {
     int                rule;
     enum vhdx_severity severity;
     int                code;
+    int                at_copy; /* where the finding points to */
 } choose_cases[] = {
-    { "7 and 8",                           NOTHING,             1,  0,  VHDX_SEVERITY_NONE,   0 },
-    { "8 and 7",                           SWAPPED,             0,  0,  VHDX_SEVERITY_NONE,   0 },
-    { "first copy has a bad checksum",     FIRST_BAD,           1,  11, VHDX_SEVERITY_REPAIR, VHDX_E_BAD_CHECKSUM },
-    { "second copy has no signature",      SECOND_BAD,          0,  11, VHDX_SEVERITY_REPAIR, VHDX_E_BAD_HEADER },
-    { "both are bad",                      BOTH_BAD,            -1, 10, VHDX_SEVERITY_REFUSE, VHDX_E_BAD_HEADER },
-    { "identical copies (Disk2vhd)",       IDENTICAL,           0,  12, VHDX_SEVERITY_WARN,   VHDX_E_BAD_HEADER },
-    { "equal numbers, different content",  EQUAL_BUT_DIFFERENT, -1, 13, VHDX_SEVERITY_REFUSE, VHDX_E_BAD_HEADER },
-    { "newer copy of version 2 is chosen", NEWER_UNSUPPORTED,   1,  0,  VHDX_SEVERITY_NONE,   0 },
-    { "older copy has another log",        OTHER_LOG,           1,  25, VHDX_SEVERITY_WARN,   VHDX_E_BAD_HEADER },
-    { "7 and 10",                          FAR_APART,           1,  26, VHDX_SEVERITY_WARN,   VHDX_E_BAD_HEADER },
-    { "2^64 - 1 and 2^64 - 2",             LARGEST,             0,  0,  VHDX_SEVERITY_NONE,   0 },
+    { "7 and 8", NOTHING, 1, 0, VHDX_SEVERITY_NONE, 0, 0 },
+    { "8 and 7", SWAPPED, 0, 0, VHDX_SEVERITY_NONE, 0, 0 },
+    { "first copy has a bad checksum", FIRST_BAD, 1, 11, VHDX_SEVERITY_REPAIR, VHDX_E_BAD_CHECKSUM, 0 },
+    { "second copy has no signature", SECOND_BAD, 0, 11, VHDX_SEVERITY_REPAIR, VHDX_E_BAD_HEADER, 1 },
+    { "both are bad", BOTH_BAD, -1, 10, VHDX_SEVERITY_REFUSE, VHDX_E_BAD_HEADER, 0 },
+    { "identical copies (Disk2vhd)", IDENTICAL, 0, 12, VHDX_SEVERITY_WARN, VHDX_E_BAD_HEADER, 1 },
+    { "equal numbers, different content", EQUAL_BUT_DIFFERENT, -1, 13, VHDX_SEVERITY_REFUSE, VHDX_E_BAD_HEADER, 1 },
+    { "newer copy of version 2 is chosen", NEWER_UNSUPPORTED, 1, 0, VHDX_SEVERITY_NONE, 0, 0 },
+    { "older copy has another log", OTHER_LOG, 1, 25, VHDX_SEVERITY_WARN, VHDX_E_BAD_HEADER, 0 },
+    { "7 and 10", FAR_APART, 1, 26, VHDX_SEVERITY_WARN, VHDX_E_BAD_HEADER, 0 },
+    { "2^64 - 1 and 2^64 - 2", LARGEST, 0, 0, VHDX_SEVERITY_NONE, 0, 0 },
 };
 
 static void
@@ -204,6 +231,7 @@ choosing(void **state)
         make_copies(copies, c->change);
         rc = vx_header_choose(&current, &index, copies[0], copies[1], seen_start(&seen));
         expect_only(&seen, c->words, c->rule, c->severity, c->code);
+        expect_at(&seen, c->words, VX_HEADER_OFFSET(c->at_copy) + field_of(c->rule));
         assert_int_equal(rc, c->index < 0 ? c->code : VHDX_OK);
         if (c->index >= 0) {
             assert_int_equal(index, c->index);
@@ -267,6 +295,7 @@ log_place(void **state)
         break_log(&header, cases[i].is_dirty, cases[i].log_offset, (uint32_t)cases[i].log_length);
         vx_header_judge(&header, AT, cases[i].file_length, seen_start(&seen));
         expect_only(&seen, cases[i].words, cases[i].rule, cases[i].severity, cases[i].code);
+        expect_at(&seen, cases[i].words, AT + field_of(cases[i].rule));
     }
 }
 
@@ -282,18 +311,22 @@ other_fields(void **state)
     header.version = 2;
     vx_header_judge(&header, AT, FILE_SIZE, seen_start(&seen));
     expect_only(&seen, "version 2", 14, VHDX_SEVERITY_REFUSE, VHDX_E_UNSUPPORTED);
+    expect_at(&seen, "version 2", AT + field_of(14));
     header.version = 0;
     vx_header_judge(&header, AT, FILE_SIZE, seen_start(&seen));
     expect_only(&seen, "version 0", 14, VHDX_SEVERITY_REFUSE, VHDX_E_UNSUPPORTED);
+    expect_at(&seen, "version 0", AT + field_of(14));
 
     header = dirty_header();
     header.log_version = 1;
     vx_header_judge(&header, AT, FILE_SIZE, seen_start(&seen));
     expect_only(&seen, "log version 1 in use", 15, VHDX_SEVERITY_REFUSE, VHDX_E_UNSUPPORTED);
+    expect_at(&seen, "log version 1 in use", AT + field_of(15));
     header = clean_header();
     header.log_version = 1;
     vx_header_judge(&header, AT, FILE_SIZE, seen_start(&seen));
     expect_only(&seen, "log version 1 not in use", 16, VHDX_SEVERITY_WARN, VHDX_E_UNSUPPORTED);
+    expect_at(&seen, "log version 1 not in use", AT + field_of(16));
 
     header = clean_header();
     header.sequence_number = UINT64_MAX - 3;
@@ -302,15 +335,18 @@ other_fields(void **state)
     header.sequence_number++;
     vx_header_judge(&header, AT, FILE_SIZE, seen_start(&seen));
     expect_only(&seen, "sequence 2^64 - 3", 24, VHDX_SEVERITY_RO, VHDX_E_BAD_HEADER);
+    expect_at(&seen, "sequence 2^64 - 3", AT + field_of(24));
 
     header = clean_header();
     memset(&header.file_write_guid, 0, sizeof header.file_write_guid);
     vx_header_judge(&header, AT, FILE_SIZE, seen_start(&seen));
     expect_only(&seen, "no FileWriteGuid", 27, VHDX_SEVERITY_WARN, VHDX_E_BAD_HEADER);
+    expect_at(&seen, "no FileWriteGuid", AT + 16);
     header = clean_header();
     memset(&header.data_write_guid, 0, sizeof header.data_write_guid);
     vx_header_judge(&header, AT, FILE_SIZE, seen_start(&seen));
     expect_only(&seen, "no DataWriteGuid", 27, VHDX_SEVERITY_WARN, VHDX_E_BAD_HEADER);
+    expect_at(&seen, "no DataWriteGuid", AT + 32);
 }
 
 /* V7, V23. */

@@ -139,6 +139,10 @@ headers(void **state)
     item_length = 0;
     decode(&locator, &seen);
     expect_only(&seen, "no bytes", 110, VHDX_SEVERITY_REFUSE, VHDX_E_BAD_LOCATOR);
+    item_length = 20;
+    decode(&locator, &seen);
+    expect_only(&seen, "a header alone", 113, VHDX_SEVERITY_REFUSE, VHDX_E_BAD_LOCATOR);
+    expect_at(&seen, "a header alone", AT + 18);
     make_good_item();
     item[0] ^= 1;
     decode(&locator, &seen);
@@ -203,6 +207,11 @@ strings(void **state)
             vx_put_le16(field, (uint16_t)cases[i].value);
         decode(&locator, &seen);
         expect_only(&seen, cases[i].words, cases[i].rule, cases[i].severity, VHDX_E_BAD_LOCATOR);
+        if (cases[i].rule == 114)
+            expect_at(&seen, cases[i].words, AT + 20 + 12 * cases[i].pair);
+        if (cases[i].rule == 115)
+            expect_at(&seen, cases[i].words, AT + vx_le32(item + 20 + 12 * cases[i].pair + cases[i].field - 8 +
+                                                          (cases[i].field == 10 ? 2 : 0)));
         if (cases[i].pair == 1)
             assert_int_equal(locator.relative_path.value_length, 0);
         assert_true(locator.has_linkage && locator.absolute_win32_path.value_length > 0);
@@ -234,7 +243,7 @@ keys(void **state)
 {
     static const struct {
         const char             *words;
-        struct vx_locator_text  pairs[4];
+        struct vx_locator_text  pairs[5];
         int                     rule;
         enum vhdx_severity      severity;
     } cases[] = {
@@ -245,6 +254,8 @@ keys(void **state)
           116, VHDX_SEVERITY_REFUSE },
         { "two unknown keys alike", { { "parent_linkage", LINKAGE }, { "relative_path", "p" }, { "k", "1" },
           { "k", "2" } }, 116, VHDX_SEVERITY_WARN },
+        { "later unknown keys alike", { { "parent_linkage", LINKAGE }, { "relative_path", "p" }, { "a", "1" },
+          { "b", "2" }, { "b", "3" } }, 116, VHDX_SEVERITY_WARN },
         { "unknown keys that differ in case", { { "parent_linkage", LINKAGE }, { "relative_path", "p" },
           { "k", "1" }, { "K", "2" } }, 0, VHDX_SEVERITY_NONE },
         { "no linkage", { { "relative_path", "p" } }, 117, VHDX_SEVERITY_REFUSE },
@@ -269,6 +280,10 @@ keys(void **state)
           VHDX_SEVERITY_WARN },
         { "volume path without volume", { { "parent_linkage", LINKAGE }, { "volume_path", "\\\\?\\C:\\p" } }, 121,
           VHDX_SEVERITY_WARN },
+        { "volume path of another kind", { { "parent_linkage", LINKAGE },
+          { "volume_path", "\\\\?\\Wolume{26a21bda}\\p" } }, 121, VHDX_SEVERITY_WARN },
+        { "absolute path of a device", { { "parent_linkage", LINKAGE },
+          { "absolute_win32_path", "\\\\.\\D:\\p.vhdx" } }, 120, VHDX_SEVERITY_WARN },
         { "volume path in other case", { { "parent_linkage", LINKAGE }, { "volume_path", "\\\\?\\VOLUME{1}\\p" } },
           0, VHDX_SEVERITY_NONE },
     };
@@ -280,12 +295,49 @@ keys(void **state)
         struct seen seen;
         size_t count = 0;
 
-        while (count < 4 && cases[i].pairs[count].key != NULL)
+        while (count < 5 && cases[i].pairs[count].key != NULL)
             count++;
         make_item(cases[i].pairs, count);
         decode(&locator, &seen);
         expect_only(&seen, cases[i].words, cases[i].rule, cases[i].severity, VHDX_E_BAD_LOCATOR);
     }
+}
+
+/* Of a key that comes twice the first value is taken. */
+static void
+first_value_counts(void **state)
+{
+    static const struct vx_locator_text pairs[] = {
+        { "relative_path", "first" }, { "parent_linkage", LINKAGE }, { "parent_linkage", ZERO_ID },
+        { "relative_path", "second" }, { "relative_path", "third" },
+    };
+    struct vx_locator locator;
+    struct seen seen;
+
+    (void)state;
+    make_item(pairs, 5);
+    decode(&locator, &seen);
+    assert_int_equal(seen.count, 2); /* once for each key */
+    assert_int_equal(seen.list[0].file_offset, AT + 20 + 12 * 2);
+    assert_int_equal(seen.list[1].file_offset, AT + 20 + 12 * 3);
+    assert_false(vhdx_guid_is_zero(&locator.linkage));
+    assert_true(range_is(locator.relative_path.value_offset, locator.relative_path.value_length, "first"));
+}
+
+static void
+pairs_outside(void **state)
+{
+    struct vx_locator_pair pair;
+
+    (void)state;
+    memset(item, 0, sizeof item);
+    vx_put_le16(item + 18, 1);
+    assert_true(vx_locator_pair_at(&pair, item, 32, 0));
+    assert_false(vx_locator_pair_at(&pair, item, 31, 0));
+    assert_false(vx_locator_pair_at(&pair, item, 1000, 1)); /* there is room, but one pair only */
+    vx_put_le32(item + 20, UINT32_MAX);
+    vx_put_le16(item + 28, 1);
+    assert_false(vx_locator_pair_at(&pair, item, 1000, 0));
 }
 
 static void
@@ -374,6 +426,8 @@ main(void)
         cmocka_unit_test(strings),
         cmocka_unit_test(bad_characters),
         cmocka_unit_test(keys),
+        cmocka_unit_test(first_value_counts),
+        cmocka_unit_test(pairs_outside),
         cmocka_unit_test(what_is_not_encoded),
         cmocka_unit_test(hostile_overlap),
         cmocka_unit_test(hostile_pairs),

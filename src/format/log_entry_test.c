@@ -275,6 +275,17 @@ each_condition(void **state)
     }
 }
 
+/* E3 where no descriptor carries a sequence number that would tell. */
+static void
+empty_entry_of_sequence_0(void **state)
+{
+    (void)state;
+    make_empty_entry();
+    vx_put_le64(entry + 16, 0);
+    vx_log_entry_seal(entry, VX_LOG_SECTOR);
+    assert_int_equal(check_entry(), VX_LOG_INVALID);
+}
+
 /* E12, E13: a range without bytes targets nothing, wherever it is. */
 static void
 zero_length_targets_nothing(void **state)
@@ -368,6 +379,10 @@ early_refusal(void **state)
     assert_int_equal(check_sectors(&check, LOG_LENGTH, &fed), VX_LOG_INVALID);
     assert_int_equal(fed, 51);
     assert_int_equal(vx_log_entry_check_feed(&check, entry), VX_LOG_INVALID); /* and it stays so */
+
+    make_worked_entry();
+    assert_int_equal(check_sectors(&check, LOG_LENGTH, &fed), VX_LOG_VALID);
+    assert_int_equal(vx_log_entry_check_feed(&check, entry + VX_LOG_SECTOR), VX_LOG_INVALID); /* one too many */
 }
 
 /* E14, V46: noticed, not refused. */
@@ -420,6 +435,7 @@ main(void)
         cmocka_unit_test(page_round_trip),
         cmocka_unit_test(every_byte_counts),
         cmocka_unit_test(each_condition),
+        cmocka_unit_test(empty_entry_of_sequence_0),
         cmocka_unit_test(zero_length_targets_nothing),
         cmocka_unit_test(many_descriptors),
         cmocka_unit_test(early_refusal),

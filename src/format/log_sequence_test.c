@@ -396,6 +396,7 @@ case_13_flushed_offset(void **state)
     put_entry(&older);
     judge(&seen, FILE_SIZE);
     expect_only(&seen, "the head wants more than there is", 31, VHDX_SEVERITY_REFUSE, VHDX_E_TRUNCATED);
+    expect_at(&seen, "FlushedFileOffset", LOG_OFFSET + 48);
     put_entry(&head);
     judge(&seen, FILE_SIZE);
     expect_only(&seen, "only an older entry did", 0, VHDX_SEVERITY_NONE, 0);
@@ -433,6 +434,7 @@ cases_14_and_15_past_the_end(void **state)
     put_entry(&r);
     judge(&seen, FILE_SIZE);
     expect_only(&seen, "LastFileOffset 2^62", 45, VHDX_SEVERITY_REFUSE, VHDX_E_BAD_LOG);
+    expect_at(&seen, "LastFileOffset", LOG_OFFSET + 56);
     r.last = VX_MAX_FILE_SIZE;
     put_entry(&r);
     judge(&seen, FILE_SIZE);
@@ -508,6 +510,7 @@ warnings(void **state)
 {
     struct recipe r = { .position = 0, .tail = 0, .sequence = 10, .last = FILE_SIZE + 512 };
     const struct recipe next = { .position = 1, .tail = 1, .sequence = 11 };
+    const struct recipe late = { .position = 9, .tail = 9, .sequence = 12, .flushed = 512 };
     struct seen seen;
 
     (void)state;
@@ -523,6 +526,10 @@ warnings(void **state)
     put_entry(&next);
     judge(&seen, FILE_SIZE);
     expect_only(&seen, "in an entry before the tail", 0, VHDX_SEVERITY_NONE, 0);
+    put_entry(&late);
+    judge(&seen, FILE_SIZE);
+    expect_only(&seen, "further on in the log", 44, VHDX_SEVERITY_WARN, VHDX_E_BAD_LOG);
+    expect_at(&seen, "further on in the log", LOG_OFFSET + 9 * SECTOR + 48);
     put_broken_entry(0, 28, 4, 1);
     judge(&seen, FILE_SIZE);
     expect_only(&seen, "Reserved", 46, VHDX_SEVERITY_WARN, VHDX_E_BAD_LOG);

@@ -170,6 +170,7 @@ missing_items(void **state)
     (void)state;
     metadata = good_metadata();
     metadata.has_file_parameters = false;
+    metadata.block_size = 0;
     vx_metadata_judge(&metadata, AT, seen_start(&seen));
     expect_only(&seen, "no File Parameters", 91, VHDX_SEVERITY_REFUSE, VHDX_E_BAD_METADATA);
     metadata = good_metadata();

@@ -56,6 +56,15 @@ expect_only(const struct seen *seen, const char *words, int rule, enum vhdx_seve
         fail_msg("%s: V%d has no message or no part", words, rule);
 }
 
+/* Where the one finding points to. */
+static inline void
+expect_at(const struct seen *seen, const char *words, uint64_t file_offset)
+{
+    if (seen->count == 1 && seen->list[0].file_offset != file_offset)
+        fail_msg("%s: V%d points to 0x%llx, expected 0x%llx", words, seen->list[0].rule,
+                 (unsigned long long)seen->list[0].file_offset, (unsigned long long)file_offset);
+}
+
 static inline int
 seen_has(const struct seen *seen, int rule)
 {
