@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "storage/posix.h"
 #include "storage/storage.h"
 
@@ -250,6 +251,12 @@ test_refused_descriptor_is_unlocked(void **state)
     assert_int_equal(vhdx_storage_open_descriptor(&storage, descriptor, "it", WRITER, &err), VHDX_E_IN_USE);
     vhdx_storage_close(reader);
     storage = open_as(WRITER); /* although the descriptor is still open */
+    vhdx_storage_close(storage);
+
+    vx_alloc_fail_nth_for_tests(1);
+    assert_int_equal(vhdx_storage_open_descriptor(&storage, descriptor, "it", WRITER, &err), VHDX_E_NO_MEMORY);
+    vx_alloc_fail_nth_for_tests(0);
+    storage = open_as(WRITER);
     vhdx_storage_close(storage);
     close(descriptor);
 }

@@ -430,9 +430,21 @@ live_with_limit(void)
 {
 #define REQUIRE(x) if (!(x)) return __LINE__
     const struct rlimit limit = { 2 * VX_MIB, 2 * VX_MIB };
+    struct rlimit old_limit, soft_limit;
     static uint8_t buffer[2 * 1024 * 1024];
     struct vhdx_storage *storage;
     sigset_t pending, blocked;
+
+    /* A limit that comes after the opening is met when the file grows, also where it was longer before. */
+    REQUIRE(vhdx_storage_open_path(&storage, path, VHDX_STORAGE_WRITE, &err) == VHDX_OK);
+    REQUIRE(vx_storage_set_size(storage, VX_MIB, &err) == VHDX_OK);
+    REQUIRE(getrlimit(RLIMIT_FSIZE, &old_limit) == 0);
+    soft_limit = (struct rlimit){ 2 * VX_MIB, old_limit.rlim_max };
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &soft_limit) == 0);
+    REQUIRE(vx_storage_write(storage, buffer, 1, 3 * VX_MIB, &err) == VHDX_E_NO_SPACE);
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &old_limit) == 0);
+    REQUIRE(vx_storage_set_size(storage, 4 * VX_MIB, &err) == VHDX_OK);
+    vhdx_storage_close(storage);
 
     REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     REQUIRE(vhdx_storage_open_path(&storage, path, VHDX_STORAGE_WRITE, &err) == VHDX_OK);
