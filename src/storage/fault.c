@@ -23,6 +23,7 @@ struct call {
     struct vx_fault   *fault;
     enum vx_fault_call kind;
     uint64_t           number;  /* modifying calls: their count */
+    uint64_t           file_offset, length;
     uint64_t           covered; /* flush: the newest change when it was called */
     int                fails;   /* errno it shall fail with, or 0 */
     uint64_t           seed;    /* of a failing call: how much of it is done */
@@ -54,16 +55,19 @@ call_hook(const struct call *call, bool is_done)
     context = call->fault->hook_context;
     vx_mutex_unlock(&call->fault->lock);
     if (hook != NULL)
-        hook(context, call->fault, call->number, is_done);
+        hook(context, call->fault,
+             &(struct vx_fault_event){ .kind = call->kind, .call_number = call->number,
+                                       .file_offset = call->file_offset, .length = call->length,
+                                       .is_done = is_done });
 }
 
 static int
-fail_call(const struct call *call, uint64_t file_offset, struct vhdx_error *err)
+fail_call(const struct call *call, struct vhdx_error *err)
 {
     static const char *const names[] = { "read", "write", "flush", "set size", "zero", "allocate", "get size",
                                          "next data" };
 
-    return vx_fail_errno(err, call->fails, VHDX_PART_FILE, file_offset, "fault disk: %s", names[call->kind]);
+    return vx_fail_errno(err, call->fails, VHDX_PART_FILE, call->file_offset, "fault disk: %s", names[call->kind]);
 }
 
 /* Count down to the stop.  True when the disk takes no more calls. */
@@ -89,11 +93,11 @@ count_down_failure(struct vx_fault *fault, struct call *call)
 /* A code when the disk has stopped: then end_call must not follow. */
 static int
 begin_call(struct call *call, struct vx_fault *fault, enum vx_fault_call kind, uint64_t file_offset,
-           struct vhdx_error *err)
+           uint64_t length, struct vhdx_error *err)
 {
     bool stopped;
 
-    *call = (struct call){ .fault = fault, .kind = kind };
+    *call = (struct call){ .fault = fault, .kind = kind, .file_offset = file_offset, .length = length };
     vx_mutex_lock(&fault->lock);
     stopped = has_stopped(fault);
     if (!stopped) {
@@ -106,7 +110,7 @@ begin_call(struct call *call, struct vx_fault *fault, enum vx_fault_call kind, u
 
     if (stopped) {
         call->fails = EIO;
-        return fail_call(call, file_offset, err);
+        return fail_call(call, err);
     }
     if (is_modifying(kind))
         call_hook(call, false);
@@ -334,11 +338,11 @@ fault_readv(struct vhdx_storage *storage, const struct iovec *vector, int vector
     struct call call;
     int rc, i;
 
-    rc = begin_call(&call, fault, VX_CALL_READ, file_offset, err);
+    rc = begin_call(&call, fault, VX_CALL_READ, file_offset, length, err);
     if (rc < 0)
         return rc;
     if (call.fails != 0)
-        return fail_call(&call, file_offset, err);
+        return fail_call(&call, err);
     vx_mutex_lock(&fault->lock);
     size = fault->size;
     if (vx_add_u64(file_offset, length, &end) && end <= size) {
@@ -373,7 +377,7 @@ fault_writev(struct vhdx_storage *storage, const struct iovec *vector, int vecto
 
     if (storage->traits.is_read_only)
         return vx_fail(err, VHDX_E_READ_ONLY, VHDX_PART_FILE, file_offset, "fault disk: opened read-only");
-    rc = begin_call(&call, fault, VX_CALL_WRITE, file_offset, err);
+    rc = begin_call(&call, fault, VX_CALL_WRITE, file_offset, length, err);
     if (rc < 0)
         return rc;
 
@@ -389,7 +393,7 @@ fault_writev(struct vhdx_storage *storage, const struct iovec *vector, int vecto
     if (!is_done)
         return end_call(&call, vx_fail_memory(err, "a page of the fault disk"));
     if (call.fails != 0)
-        return end_call(&call, fail_call(&call, file_offset, err));
+        return end_call(&call, fail_call(&call, err));
     return end_call(&call, VHDX_OK);
 }
 
@@ -403,7 +407,7 @@ fault_flush(struct vhdx_storage *storage, struct vhdx_error *err)
 
     if (storage->traits.is_read_only)
         return vx_fail(err, VHDX_E_READ_ONLY, VHDX_PART_FILE, VHDX_NO_OFFSET, "fault disk: opened read-only");
-    rc = begin_call(&call, fault, VX_CALL_FLUSH, VHDX_NO_OFFSET, err);
+    rc = begin_call(&call, fault, VX_CALL_FLUSH, VHDX_NO_OFFSET, 0, err);
     if (rc < 0)
         return rc;
 
@@ -415,7 +419,7 @@ fault_flush(struct vhdx_storage *storage, struct vhdx_error *err)
     if (!is_done)
         return end_call(&call, vx_fail_memory(err, "a page of the fault disk"));
     if (call.fails != 0)
-        return end_call(&call, fail_call(&call, VHDX_NO_OFFSET, err));
+        return end_call(&call, fail_call(&call, err));
     return end_call(&call, VHDX_OK);
 }
 
@@ -426,11 +430,11 @@ fault_get_size(struct vhdx_storage *storage, uint64_t *out, struct vhdx_error *e
     struct call call;
     int rc;
 
-    rc = begin_call(&call, fault, VX_CALL_GET_SIZE, VHDX_NO_OFFSET, err);
+    rc = begin_call(&call, fault, VX_CALL_GET_SIZE, VHDX_NO_OFFSET, 0, err);
     if (rc < 0)
         return rc;
     if (call.fails != 0)
-        return fail_call(&call, VHDX_NO_OFFSET, err);
+        return fail_call(&call, err);
     vx_mutex_lock(&fault->lock);
     *out = fault->size;
     vx_mutex_unlock(&fault->lock);
@@ -447,7 +451,7 @@ fault_set_size(struct vhdx_storage *storage, uint64_t size, struct vhdx_error *e
 
     if (storage->traits.is_read_only)
         return vx_fail(err, VHDX_E_READ_ONLY, VHDX_PART_FILE, size, "fault disk: opened read-only");
-    rc = begin_call(&call, fault, VX_CALL_SET_SIZE, size, err);
+    rc = begin_call(&call, fault, VX_CALL_SET_SIZE, size, 0, err);
     if (rc < 0)
         return rc;
 
@@ -458,7 +462,7 @@ fault_set_size(struct vhdx_storage *storage, uint64_t size, struct vhdx_error *e
     if (!is_done)
         return end_call(&call, vx_fail_memory(err, "a page of the fault disk"));
     if (call.fails != 0)
-        return end_call(&call, fail_call(&call, size, err));
+        return end_call(&call, fail_call(&call, err));
     return end_call(&call, VHDX_OK);
 }
 
@@ -507,7 +511,7 @@ fault_zero(struct vhdx_storage *storage, uint64_t file_offset, uint64_t length, 
         return vx_fail(err, VHDX_E_UNSUPPORTED, VHDX_PART_FILE, file_offset, "fault disk: cannot punch holes");
     rc = check_inside(fault, file_offset, length, err);
     if (rc == VHDX_OK)
-        rc = begin_call(&call, fault, VX_CALL_ZERO, file_offset, err);
+        rc = begin_call(&call, fault, VX_CALL_ZERO, file_offset, length, err);
     if (rc < 0)
         return rc;
 
@@ -518,7 +522,7 @@ fault_zero(struct vhdx_storage *storage, uint64_t file_offset, uint64_t length, 
     if (!is_done)
         return end_call(&call, vx_fail_memory(err, "a page of the fault disk"));
     if (call.fails != 0)
-        return end_call(&call, fail_call(&call, file_offset, err));
+        return end_call(&call, fail_call(&call, err));
     return end_call(&call, VHDX_OK);
 }
 
@@ -552,7 +556,7 @@ fault_allocate(struct vhdx_storage *storage, uint64_t file_offset, uint64_t leng
         return vx_fail(err, VHDX_E_READ_ONLY, VHDX_PART_FILE, file_offset, "fault disk: opened read-only");
     rc = check_inside(fault, file_offset, length, err);
     if (rc == VHDX_OK)
-        rc = begin_call(&call, fault, VX_CALL_ALLOCATE, file_offset, err);
+        rc = begin_call(&call, fault, VX_CALL_ALLOCATE, file_offset, length, err);
     if (rc < 0)
         return rc;
 
@@ -566,7 +570,7 @@ fault_allocate(struct vhdx_storage *storage, uint64_t file_offset, uint64_t leng
     if (!is_done)
         return end_call(&call, vx_fail_memory(err, "a page of the fault disk"));
     if (call.fails != 0)
-        return end_call(&call, fail_call(&call, file_offset, err));
+        return end_call(&call, fail_call(&call, err));
     return end_call(&call, VHDX_OK);
 }
 
@@ -579,11 +583,11 @@ fault_next_data(struct vhdx_storage *storage, uint64_t file_offset, uint64_t *st
     struct call call;
     int rc;
 
-    rc = begin_call(&call, fault, VX_CALL_NEXT_DATA, file_offset, err);
+    rc = begin_call(&call, fault, VX_CALL_NEXT_DATA, file_offset, 0, err);
     if (rc < 0)
         return rc;
     if (call.fails != 0)
-        return fail_call(&call, file_offset, err);
+        return fail_call(&call, err);
     vx_mutex_lock(&fault->lock);
     index = vx_tree_next(&fault->readable, file_offset / VX_TREE_PAGE);
     *start = *end = fault->size;

@@ -38,9 +38,21 @@ int vx_fault_clone(struct vx_fault **out, const struct vx_fault *fault, struct v
 /* How many modifying calls (write, set_size, zero, allocate, flush) have been made, failed ones included. */
 uint64_t vx_fault_call_count(const struct vx_fault *fault);
 
-/* Called before (is_done false) and after (true) each modifying call, outside of any lock of the storage's; from there
- * clones may be taken and crashes tried.  NULL: none. */
-typedef void (*vx_fault_hook)(void *context, struct vx_fault *fault, uint64_t call_number, bool is_done);
+enum vx_fault_call {
+    VX_CALL_READ, VX_CALL_WRITE, VX_CALL_FLUSH, VX_CALL_SET_SIZE, VX_CALL_ZERO, VX_CALL_ALLOCATE, VX_CALL_GET_SIZE,
+    VX_CALL_NEXT_DATA
+};
+
+/* A modifying call, for the hook. */
+struct vx_fault_event {
+    enum vx_fault_call kind;
+    uint64_t           call_number; /* as vx_fault_call_count counts */
+    uint64_t           file_offset, length;
+    bool               is_done;     /* the hook is called before and after */
+};
+/* Called before and after each modifying call, outside of any lock of the storage's; from there clones may be taken and
+ * crashes tried.  NULL: none. */
+typedef void (*vx_fault_hook)(void *context, struct vx_fault *fault, const struct vx_fault_event *event);
 void vx_fault_set_hook(struct vx_fault *fault, vx_fault_hook hook, void *context);
 
 /* --- ways to stop --- */
@@ -73,10 +85,6 @@ int vx_fault_drop_cache(struct vx_fault *fault);
  * vx_fault_call) fails once with this errno (EIO, ENOSPC, EINTR is the posix storage's affair).  A failed write may have
  * written any part of its sectors (seeded); a failed flush makes any subset of the data durable while the rest stays
  * readable and is never written any more by a later flush (lengths and holes stay pending).  n = 0: none. */
-enum vx_fault_call {
-    VX_CALL_READ, VX_CALL_WRITE, VX_CALL_FLUSH, VX_CALL_SET_SIZE, VX_CALL_ZERO, VX_CALL_ALLOCATE, VX_CALL_GET_SIZE,
-    VX_CALL_NEXT_DATA
-};
 void vx_fault_fail_nth(struct vx_fault *fault, uint64_t n, uint32_t kind_mask, int system_errno, uint64_t seed);
 
 /* Did the armed failure happen?  Then `*what` is the call it hit (may be NULL). */

@@ -443,7 +443,17 @@ choose_size(const struct vx_fault *fault, const struct choice *choice)
     return size;
 }
 
-/* Space that had no durable page and whose write was lost: the host may have attached it, with what lay there before. */
+/* Has the MiB around a page no durable page? */
+static bool
+is_new_space(const struct vx_fault *fault, uint64_t page_index)
+{
+    uint64_t first = vx_round_down(page_index, VX_MIB / VX_TREE_PAGE);
+
+    return vx_tree_next(&fault->durable, first) >= first + VX_MIB / VX_TREE_PAGE;
+}
+
+/* New space whose write was lost: the host may have attached it, with what lay there before.  It is taken to do so by the
+ * MiB: holes in space that is in use already read as zeros. */
 static bool
 leave_garbage(const struct vx_fault *fault, struct vx_tree *survivor, uint64_t seed)
 {
@@ -461,8 +471,7 @@ leave_garbage(const struct vx_fault *fault, struct vx_tree *survivor, uint64_t s
         for (k = 0; is_done && k < change->page_count; k++) {
             uint64_t index = change->file_offset / VX_TREE_PAGE + k;
 
-            if (vx_tree_get(survivor, index) == NULL && vx_tree_get(&fault->durable, index) == NULL &&
-                below(&state, 2) == 0)
+            if (vx_tree_get(survivor, index) == NULL && is_new_space(fault, index) && below(&state, 2) == 0)
                 is_done = vx_tree_put(survivor, index, garbage);
         }
     }

@@ -316,13 +316,13 @@ test_garbage_only_without_the_trait(void **state)
 /* --- flushes --- */
 
 static void
-write_in_flush(void *context, struct vx_fault *fault, uint64_t call_number, bool is_done)
+write_in_flush(void *context, struct vx_fault *fault, const struct vx_fault_event *event)
 {
     struct bench *bench = context;
 
-    (void)call_number;
     vx_fault_set_hook(fault, NULL, NULL);
-    assert_false(is_done);
+    assert_false(event->is_done);
+    assert_int_equal(event->kind, VX_CALL_FLUSH);
     must_fill(bench, 1, 1, 2);
 }
 

@@ -63,6 +63,8 @@ struct run {
     bool                       has_failed;      /* the caller was told of a failure in this session */
     bool                       is_over;         /* no more operations in this round */
     bool                       is_in_crash;     /* the judge runs: its own storages have no say */
+    bool                       lost_flush;      /* a flush failed in this boot: what is readable may not be stored */
+    bool                       reads_may_lie;   /* the judged file comes from such a boot, without a power cut */
     bool                       is_violated;
     char                       violation[512];
 };
@@ -80,7 +82,7 @@ void fixture_forget(void);
 bool examine(struct run *run, struct vx_fault *disk, bool is_thorough);
 /* A power cut on a copy of the run's disk, as it is now; sometimes several. */
 void try_crash(struct run *run, unsigned chance);
-/* Read cells of an image: values, or false after a violation. */
+/* Read cells of an image: values, or false after a violation or a failure that was armed. */
 bool read_cells(struct run *run, struct vx_image *image, size_t slot, uint32_t first_cell, uint32_t count,
                 uint32_t *values);
 /* Take what the image holds now as the beginning of a new life. */
@@ -102,8 +104,12 @@ int do_flush(struct run *run);
 void do_read(struct run *run, size_t slot);
 
 bool begin_session(struct run *run);
-/* End it; false after a violation.  After END_POWER and END_CLOSE the oracle begins anew. */
+/* End it; false after a violation.  After END_POWER, and END_CLOSE where reads tell what is stored, the oracle begins anew. */
 bool end_session(struct run *run, enum end end);
+
+/* Print what happens (--replay). */
+extern bool crash_trace;
+void trace(const struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* --- random numbers --- */
 uint64_t random_next(uint64_t *state);

@@ -79,6 +79,7 @@ main(int argc, char **argv)
     schedule_on_deadlock = print_running;
     for (at = 1; at < argc; at++) {
         if (strcmp(argv[at], "--replay") == 0 && at + 2 < argc) {
+            crash_trace = true;
             tap_ok(run_once(find_config(argv[at + 1]), strtoull(argv[at + 2], NULL, 10)), "replay");
             return tap_end();
         }

@@ -207,6 +207,7 @@ oracle_process_ended(struct oracle *oracle)
     uint64_t now = oracle_now(oracle);
     size_t i, k;
 
+    oracle_flush_failed(oracle);
     for (i = 0; i < oracle->slot_count; i++)
         for (k = 0; k < oracle->slots[i].entry_count; k++)
             if (oracle->slots[i].entries[k].ended == UINT64_MAX)

@@ -82,7 +82,7 @@ uint64_t oracle_now(struct oracle *oracle);
 void oracle_flushed(struct oracle *oracle, uint64_t asked);
 /* The caller was told that a flush failed: nothing since the last good one is certain, nor what still runs. */
 void oracle_flush_failed(struct oracle *oracle);
-/* The process ended: what ran has ended, in part. */
+/* The process ended, and with it what it knew: nothing since the last good flush is certain, what ran has ended. */
 void oracle_process_ended(struct oracle *oracle);
 
 /* Begin anew with these values in a slot; its operations are forgotten. */

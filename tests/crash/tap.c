@@ -3,6 +3,22 @@
 
 #include "crash.h"
 
+bool crash_trace;
+
+void
+trace(const struct run *run, const char *format, ...)
+{
+    va_list arguments;
+
+    if (!crash_trace || run->is_in_crash)
+        return;
+    printf("# [%llu] ", (unsigned long long)vx_fault_call_count(run->disk));
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+    putchar('\n');
+}
+
 static unsigned test_count, failure_count;
 
 void

@@ -58,6 +58,7 @@ note_answer(struct run *run, int rc, const char *what, const struct vhdx_error *
 {
     if (rc == VHDX_OK || run->is_violated)
         return;
+    trace(run, "%s failed: %s", what, err->message);
     if (rc == VHDX_E_NO_SPACE && run->config->room > 0)
         return; /* a full host refuses writes; the image goes on */
     if (!run->expects_failure && !run->has_failed) {
@@ -88,6 +89,8 @@ do_write(struct run *run, uint64_t guest_offset, uint64_t length)
     if (bytes == NULL)
         exit(1);
     oracle_stamp(&run->oracle, bytes, (size_t)length, guest_offset, value);
+    trace(run, "write %lu: %llu + %llu", (unsigned long)value, (unsigned long long)guest_offset,
+          (unsigned long long)length);
     name = oracle_begin(&run->oracle, guest_offset, length, value, kind_of(run, false));
     rc = vx_image_write(run->image, bytes, (size_t)length, guest_offset, &err);
     oracle_end(&run->oracle, name, rc == VHDX_OK);
@@ -101,8 +104,10 @@ do_zero(struct run *run, uint64_t guest_offset, uint64_t length)
 {
     struct vhdx_error err = { .message = "" };
     uint64_t name = oracle_begin(&run->oracle, guest_offset, length, VALUE_ZERO, kind_of(run, false));
-    int rc = vx_image_zero(run->image, guest_offset, length, false, &err);
+    int rc;
 
+    trace(run, "zero %llu + %llu", (unsigned long long)guest_offset, (unsigned long long)length);
+    rc = vx_image_zero(run->image, guest_offset, length, false, &err);
     oracle_end(&run->oracle, name, rc == VHDX_OK);
     note_answer(run, rc, "zero", &err);
     return rc;
@@ -117,6 +122,7 @@ do_trim(struct run *run, uint64_t guest_offset, uint64_t length)
 
     if (run->config->type != VHDX_TYPE_FIXED) /* which trims nothing */
         name = oracle_begin(&run->oracle, guest_offset, length, VALUE_ZERO, kind_of(run, true));
+    trace(run, "trim %llu + %llu", (unsigned long long)guest_offset, (unsigned long long)length);
     rc = vx_image_trim(run->image, guest_offset, length, &err);
     if (name != 0)
         oracle_end(&run->oracle, name, rc == VHDX_OK);
@@ -129,8 +135,11 @@ do_flush(struct run *run)
 {
     struct vhdx_error err = { .message = "" };
     uint64_t asked = oracle_now(&run->oracle);
-    int rc = vx_image_flush(run->image, &err);
+    int rc;
 
+    trace(run, "flush asked at %llu", (unsigned long long)asked);
+    rc = vx_image_flush(run->image, &err);
+    trace(run, "flush asked at %llu: %s", (unsigned long long)asked, rc == VHDX_OK ? "done" : err.message);
     note_answer(run, rc, "flush", &err);
     if (rc == VHDX_OK) {
         oracle_flushed(&run->oracle, asked);
@@ -259,13 +268,16 @@ do_something(struct run *run)
 /* --- sessions and rounds --- */
 
 static void
-on_call(void *context, struct vx_fault *fault, uint64_t call_number, bool is_done)
+on_call(void *context, struct vx_fault *fault, const struct vx_fault_event *event)
 {
+    static const char *const names[] = { "read", "write", "flush", "set size", "zero", "allocate", "get size",
+                                         "next data" };
     struct run *run = context;
 
     (void)fault;
-    (void)call_number;
-    (void)is_done;
+    if (!event->is_done)
+        trace(run, "  %s %llu + %llu", names[event->kind], (unsigned long long)event->file_offset,
+              (unsigned long long)event->length);
     schedule_point(80);
     try_crash(run, run->density);
 }
@@ -280,6 +292,7 @@ begin_session(struct run *run)
     run->is_over = false;
     if (vx_fault_open(&run->storage, run->disk, false, &err) < 0)
         return violated(run, "%s", err.message);
+    trace(run, "open");
     vx_fault_set_hook(run->disk, on_call, run);
     if (fixture_open(run, &run->image, run->storage, true, &err) < 0) {
         run->image = NULL;
@@ -293,8 +306,10 @@ close_session(struct run *run)
 {
     struct vhdx_error err = { .message = "" };
     uint64_t asked = oracle_now(&run->oracle);
-    int rc = vx_image_close(run->image, &err);
+    int rc;
 
+    trace(run, "close");
+    rc = vx_image_close(run->image, &err);
     run->image = NULL;
     if (rc < 0) {
         note_answer(run, rc, "close", &err);
@@ -314,10 +329,16 @@ examine_same_boot(struct run *run)
     struct vx_fault *copy;
     bool is_good;
 
-    if (vx_fault_clone(&copy, run->disk, NULL) < 0 ||
-        (random_below(&run->crash_random, 2) == 0 && vx_fault_drop_cache(copy) < 0))
+    run->reads_may_lie = run->lost_flush;
+    if (vx_fault_clone(&copy, run->disk, NULL) < 0)
         return violated(run, "out of memory");
+    if (random_below(&run->crash_random, 2) == 0) {
+        run->reads_may_lie = false;
+        if (vx_fault_drop_cache(copy) < 0)
+            return violated(run, "out of memory");
+    }
     is_good = examine(run, copy, random_below(&run->crash_random, 8) == 0);
+    run->reads_may_lie = false;
     vx_fault_free(copy);
     return is_good;
 }
@@ -336,7 +357,10 @@ end_session(struct run *run, enum end end)
     vhdx_storage_close(run->storage);
     run->storage = NULL;
     vx_fault_set_hook(run->disk, NULL, NULL);
+    trace(run, "end: %s", end == END_CLOSE ? "closed" : end == END_POWER ? "power cut" : end == END_KILL ? "killed"
+                                                                                   : "failed flush");
     vx_fault_kill(run->disk);
+    run->lost_flush = end != END_POWER && (run->lost_flush || vx_fault_has_failed(run->disk, NULL));
     vx_fault_fail_nth(run->disk, 0, 0, 0, 0);
     oracle_process_ended(&run->oracle);
     run->knows_guid = false;
@@ -347,11 +371,9 @@ end_session(struct run *run, enum end end)
         vx_fault_power_cut(run->disk, (enum vx_fault_keep)random_below(&run->work_random, VX_KEEP_COUNT),
                            random_below(&run->work_random, 2) == 0, random_next(&run->work_random)) < 0)
         return violated(run, "out of memory");
-    if (end == END_KILL || end == END_FAILED_FLUSH)
-        return examine_same_boot(run);
-    if (run->has_failed && end == END_CLOSE)
-        return examine_same_boot(run);
-    return rebase(run);
+    if (end == END_POWER || (end == END_CLOSE && !run->has_failed && !run->lost_flush))
+        return rebase(run);
+    return examine_same_boot(run);
 }
 
 static enum end
