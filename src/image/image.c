@@ -48,6 +48,12 @@ vx_image_locator_item(const struct vx_image *image)
     return image->locator_item;
 }
 
+struct vx_region
+vx_image_metadata_region(const struct vx_image *image)
+{
+    return image->regions.metadata;
+}
+
 struct vhdx_guid
 vx_image_data_write_guid(struct vx_image *image)
 {

@@ -27,10 +27,19 @@ struct vx_below {
     void *context;
 };
 
+/* What a session's first modification does to DataWriteGuid (docs/vhdx-format.md 5.4, 5.5). */
+enum vx_data_guid {
+    VX_DATA_GUID_NEW,   /* a guest could notice: a random one */
+    VX_DATA_GUID_KEEP,  /* only what no guest can see will change: moves, relinking */
+    VX_DATA_GUID_GIVEN  /* a merge chose it (9.8) */
+};
+
 struct vx_image_options {
     bool     is_writable;
     bool     ignore_log;           /* read-only only */
     uint64_t metadata_cache_bytes; /* 0: 32 MiB */
+    enum vx_data_guid data_guid;   /* of a writable image */
+    struct vhdx_guid  given_data_guid;
     uint32_t log_length_for_tests; /* use only so many bytes of the log, as reader and as writer; 0: all of it.
                                     * Small rings make wrap, reuse and full logs happen in every run */
 };
@@ -98,6 +107,25 @@ int vx_image_flush(struct vx_image *image, struct vhdx_error *err);
 /* Free the sector bitmap block of a chunk in which no block is in state 7 (rule R2 guards its space).  *is_freed tells
  * whether there was one.  For compact and for tests. */
 int vx_image_drop_bitmap(struct vx_image *image, uint64_t chunk_index, bool *is_freed, struct vhdx_error *err);
+
+/*
+ * Change bytes of logged structures (metadata region, region tables), all in one log entry (L6).  The ranges lie in structures
+ * that are referenced; the change is durable after the next flush.  For metadata items, the locator, the disk's size.
+ *
+ *   errors  VHDX_E_LIMIT when the pages do not fit one entry
+ */
+struct vx_edit {
+    uint64_t    file_offset, length;
+    const void *bytes;
+};
+int vx_image_edit(struct vx_image *image, const struct vx_edit *edits, size_t edit_count, struct vhdx_error *err);
+
+/* Read logged structures as they are now, edits included. */
+int vx_image_read_structure(struct vx_image *image, void *buffer, size_t length, uint64_t file_offset,
+                            struct vhdx_error *err);
+
+/* Where the metadata region lies. */
+struct vx_region vx_image_metadata_region(const struct vx_image *image);
 
 /* Host file the payload lies in, for SEEK_DATA inside DATA extents. */
 struct vhdx_storage *vx_image_storage(struct vx_image *image);

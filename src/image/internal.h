@@ -33,6 +33,8 @@ struct vx_image {
     bool                      is_writable;
     bool                      is_dirty;        /* the log had entries to replay at open */
     bool                      log_was_ignored;
+    enum vx_data_guid         data_guid;       /* what the first modification does to DataWriteGuid */
+    struct vhdx_guid          given_data_guid;
     struct vx_geometry        geometry;
     struct vx_metadata        metadata;
     struct vx_locator         locator;

@@ -344,6 +344,8 @@ new_image(struct vhdx_storage *storage, const struct vx_image_options *options)
         return NULL;
     image->storage = image->view = storage;
     image->is_writable = options->is_writable;
+    image->data_guid = options->data_guid;
+    image->given_data_guid = options->given_data_guid;
     vx_findings_init(&image->findings, NULL, NULL);
     vx_space_init(&image->space);
     if (init_locks(image) != 0) { /* glibc and musl allocate nothing here: it does not happen */

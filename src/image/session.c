@@ -148,8 +148,10 @@ begin_locked(struct vx_image *image, struct vhdx_error *err) VX_REQUIRES(image->
         rc = vx_storage_allocate(image->storage, next.log_offset, next.log_length, err);
     if (rc == VHDX_OK && !image->has_new_file_write_guid)
         rc = vx_guid_random(&next.file_write_guid, err);
-    if (rc == VHDX_OK)
+    if (rc == VHDX_OK && image->data_guid == VX_DATA_GUID_NEW)
         rc = vx_guid_random(&next.data_write_guid, err);
+    if (image->data_guid == VX_DATA_GUID_GIVEN)
+        next.data_write_guid = image->given_data_guid;
     if (rc < 0)
         return rc;
 
