@@ -3,8 +3,9 @@
  *
  * An image can be opened for writing once, and NBD clients open several connections: all of them share one disk.
  *
- *   P1  Before nbdkit goes into the background the image is opened read-only: a bad or busy image stops the server
- *       from starting, with the reason, rather than every client later.
+ *   P1  Before nbdkit forks, the image is opened read-only and closed again: a bad or busy image stops the server from
+ *       starting, with the reason, rather than every client later.  Afterwards it is opened to stay, which keeps other
+ *       programs from writing it.  Not before: a parent process that waits for nbdkit would hold the locks as well.
  *   P2  The first connection that wants to write reopens it for writing, provided no connection uses it yet.  Only
  *       then is it known whether nbdkit was started with -r, and nothing is replayed for a client that never came.
  *   P3  From then on the disk stays open until the server ends.  Connections count as users from open to close.
@@ -162,9 +163,20 @@ open_disk_locked(bool for_writing, struct vhdx_error *err)
     return rc;
 }
 
-/* P1. */
+/* Close the disk, when all connections are gone and the process may still say something. */
+static void
+plugin_cleanup(void)
+{
+    struct vhdx_error err;
+
+    pthread_mutex_lock(&shared.lock);
+    if (close_disk_locked(&err) < 0)
+        refuse(&err);
+    pthread_mutex_unlock(&shared.lock);
+}
+
 static int
-plugin_get_ready(void)
+open_for_reading(void)
 {
     struct vhdx_error err;
     int rc;
@@ -173,6 +185,16 @@ plugin_get_ready(void)
     rc = open_disk_locked(false, &err);
     pthread_mutex_unlock(&shared.lock);
     return rc < 0 ? refuse(&err) : 0;
+}
+
+/* P1. */
+static int
+plugin_get_ready(void)
+{
+    if (open_for_reading() < 0)
+        return -1;
+    plugin_cleanup();
+    return 0;
 }
 
 /* P2: what the next connection needs is open when this returns 0. */
@@ -214,18 +236,6 @@ plugin_close(void *handle)
     (void)handle;
     pthread_mutex_lock(&shared.lock);
     shared.user_count--;
-    pthread_mutex_unlock(&shared.lock);
-}
-
-/* All connections are gone; the process still may say something. */
-static void
-plugin_cleanup(void)
-{
-    struct vhdx_error err;
-
-    pthread_mutex_lock(&shared.lock);
-    if (close_disk_locked(&err) < 0)
-        refuse(&err);
     pthread_mutex_unlock(&shared.lock);
 }
 
@@ -402,6 +412,7 @@ static struct nbdkit_plugin plugin = {
     .magic_config_key   = "file",
     .dump_plugin        = plugin_dump,
     .get_ready          = plugin_get_ready,
+    .after_fork         = open_for_reading,
     .cleanup            = plugin_cleanup,
     .unload             = plugin_unload,
     .open               = plugin_open,

@@ -4,7 +4,7 @@ import socket
 import struct
 import threading
 
-from conftest import MIB, VHDX, Server, assert_sound, create, run
+from conftest import MIB, PLUGIN, VHDX, Server, assert_sound, create, run
 
 SIZE = 64 * MIB
 
@@ -37,6 +37,22 @@ def test_copy_between_two_images(tmp_path, image):
         run('nbdcopy', '--flush', server.uri, target.uri)
     run(VHDX, 'compare', image, other)
     assert_sound(other)
+
+
+def test_server_that_lives_as_long_as_a_command(tmp_path, image):
+    """nbdkit --run: its parent process, which runs the command, must not keep the image for itself."""
+    write_sparse_disk(tmp_path / 'in.raw', 13)
+    run('nbdkit', '-U', '-', PLUGIN, image, '--run', f'nbdcopy --flush {tmp_path}/in.raw "$uri" && nbdinfo "$uri"')
+    run(VHDX, 'compare', '-f', 'raw', tmp_path / 'in.raw', image)
+    run('qemu-img', 'check', image)
+
+
+def test_server_that_a_client_starts(tmp_path, image):
+    """Socket activation: the client starts nbdkit and hands it a socket."""
+    write_sparse_disk(tmp_path / 'in.raw', 14)
+    run('nbdcopy', '--flush', tmp_path / 'in.raw', '[', 'nbdkit', PLUGIN, image, ']')
+    run('nbdcopy', '--', '[', 'nbdkit', '-r', PLUGIN, image, ']', tmp_path / 'out.raw')
+    run('cmp', tmp_path / 'in.raw', tmp_path / 'out.raw')
 
 
 def test_what_one_writes_another_reads(server):
