@@ -1,6 +1,7 @@
 /*
  * Breakages: each row of docs/durability.md section "The oracle bites" can be switched on in a test build, one at a
- * time, to prove that the crash tests notice.  In every other build VX_BROKEN(x) is the constant 0 and no code remains.
+ * time, to prove that the crash tests notice.  In every other build VX_BROKEN(x) is the constant 0 and no code
+ * remains.
  */
 #ifndef VX_BREAKAGE_H
 #define VX_BREAKAGE_H
@@ -9,7 +10,7 @@ enum vx_breakage {
     VX_BREAK_NONE,
     VX_BREAK_LOG_GUID_FIRST,          /* 1: LogGuid published before the first entry is durable */
     VX_BREAK_EARLY_ANSWER,            /* 2a: guest flush answered before the entry's flush */
-    VX_BREAK_LATE_FOLLOWER,           /* 2b: a follower that came after the gather is answered by the running commit */
+    VX_BREAK_LATE_FOLLOWER,           /* 2b: a follower from after the gather is answered by the running commit */
     VX_BREAK_APPLY_EARLY,             /* 3: pages applied before the entry is durable */
     VX_BREAK_TAIL_WITHOUT_FLUSH,      /* 4a: the tail passes applied pages that no flush covered */
     VX_BREAK_ENTRY_OVER_TAIL,         /* 4b: an entry is written over [durable tail, head) */

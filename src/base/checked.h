@@ -1,4 +1,4 @@
-/* Integer arithmetic that tells when it would wrap.  Numbers from a file are rumours until they went through here. */
+/* Integer arithmetic that tells when it would wrap.  A number from a file is a rumour until it came through here. */
 #ifndef VX_CHECKED_H
 #define VX_CHECKED_H
 
@@ -30,7 +30,7 @@ vx_mul_u64(uint64_t a, uint64_t b, uint64_t *out)
     return true;
 }
 
-/* Units are powers of two.  Rounding up saturates at the largest multiple: a comparison with a limit still refuses. */
+/* Units are powers of two.  Rounding up saturates at the largest multiple: comparing with a limit still refuses. */
 static inline uint64_t
 vx_round_down(uint64_t value, uint64_t unit)
 {

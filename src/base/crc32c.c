@@ -1,9 +1,9 @@
 /*
  * CRC-32C (Castagnoli).  docs/vhdx-format.md 1.3, test vectors in its appendix B.
  *
- * Three ways to the same number: the processor's instruction on x86 (SSE 4.2) and on ARMv8 where the system says it is
- * there, and eight tables everywhere else.  Which one is settled at the first call.  All work on the *state*: the CRC
- * before its final inversion.
+ * Three ways to the same number: the processor's instruction on x86 (SSE 4.2) and on ARMv8 where the system says it
+ * is there, and eight tables everywhere else.  Which one is settled at the first call.  All work on the *state*:
+ * the CRC before its final inversion.
  */
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,6 +1,6 @@
 /*
- * Locks, with clang's thread-safety annotations, and a check of the order in builds with VHDX_LOCK_CHECKS: a thread takes
- * locks in rising rank only (docs/concurrency.md).
+ * Locks, with clang's thread-safety annotations, and a check of the order in builds with VHDX_LOCK_CHECKS: a thread
+ * takes locks in rising rank only (docs/concurrency.md).
  */
 #ifndef VX_LOCK_H
 #define VX_LOCK_H
@@ -13,8 +13,9 @@
 #else
 #define VX_ANNOTATE(x)
 #endif
-/* VX_GUARDED_BY takes a variable of the file: in C, clang does not look among the other members of a struct.  There a
- * comment on the group says which lock guards it, and VX_REQUIRES(object->lock) on each function ending in _locked. */
+/* VX_GUARDED_BY takes a variable of the file: in C, clang does not look among the other members of a struct.  There
+ * a comment on the group says which lock guards it, and VX_REQUIRES(object->lock) on each function ending in
+ * _locked. */
 #define VX_CAPABILITY(name)      VX_ANNOTATE(capability(name))
 #define VX_GUARDED_BY(lock)      VX_ANNOTATE(guarded_by(lock))
 #define VX_REQUIRES(lock)        VX_ANNOTATE(requires_capability(lock))

@@ -176,7 +176,7 @@ wait_under_higher(void)
     vx_condition_wait(&condition, &commit);
 }
 
-/* What the function said on stderr before it stopped; empty when it returned.  False when it ended in another way. */
+/* What the function said on stderr before it stopped; empty when it returned.  False when it ended otherwise. */
 static bool
 run_in_child(void (*function)(void), char *said, size_t size)
 {

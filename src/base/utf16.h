@@ -8,7 +8,8 @@
 
 /*
  * Convert `length` bytes of UTF-16LE into UTF-8 with a NUL.
- * False, and *out an empty string, when length is odd, a surrogate is unpaired, a NUL is inside, or out_size is too small.
+ * False, and *out an empty string, when length is odd, a surrogate is unpaired, a NUL is inside, or out_size is too
+ * small.
  */
 bool vx_utf16_to_utf8(char *out, size_t out_size, const uint8_t *utf16, size_t length);
 
@@ -22,8 +23,8 @@ bool vx_utf16_is_valid(const uint8_t *utf16, size_t length);
 /* As vx_utf16_to_utf8, but never fails: stops at a NUL or at out_size, writes U+FFFD for what is malformed. */
 void vx_utf16_to_utf8_lenient(char *out, size_t out_size, const uint8_t *utf16, size_t length);
 
-/* Copy UTF-8 for a terminal or a message: C0 and C1 controls, DEL, bidirectional controls and malformed bytes become
- * \xNN or \u{NNNN}; cut at out_size, never inside an escape. */
+/* Copy UTF-8 for a terminal or a message: C0 and C1 controls, DEL, bidirectional controls and malformed bytes
+ * become \xNN or \u{NNNN}; cut at out_size, never inside an escape. */
 void vx_escape_text(char *out, size_t out_size, const char *text);
 
 #endif

@@ -179,7 +179,7 @@ test_out_of_memory(void **state)
 
 static struct vhdx_storage *shared;
 
-/* Each has stripes of its own, which hold what it wrote last; the file as a whole grows and is searched meanwhile. */
+/* Each has stripes of its own, which hold what it wrote last; the file grows and is searched meanwhile. */
 static void *
 use_stripes(void *number)
 {

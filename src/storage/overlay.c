@@ -86,7 +86,7 @@ add_piece(struct vx_overlay_builder *builder, const struct extent *piece, struct
 {
     if (builder->pieces.count == PIECE_LIMIT)
         return vx_fail(err, VHDX_E_LIMIT, VHDX_PART_LOG, VHDX_NO_OFFSET,
-                       "the log changes more than %" PRIu32 " places: open the image for writing to have it replayed",
+                       "the log changes more than %" PRIu32 " places; opened for writing, the image is replayed",
                        PIECE_LIMIT);
     return append(&builder->pieces, piece, err);
 }
@@ -374,7 +374,8 @@ get_size(struct vhdx_storage *storage, uint64_t *out, struct vhdx_error *err)
     return VHDX_OK;
 }
 
-/* The base's next data, asked once and kept while it lies ahead: between a million segments it would cost a call each. */
+/* The base's next data, asked once and kept while it lies ahead: between a million segments it would cost a call
+ * each. */
 struct base_data {
     uint64_t start, end;
     bool     is_known;

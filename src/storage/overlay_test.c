@@ -196,7 +196,7 @@ test_edges_of_pieces(void **state)
     page.file_offset = UINT64_MAX - 4095;
     assert_int_equal(vx_overlay_builder_add_page(builder, &page, &err), VHDX_E_RANGE);
     assert_int_equal(vx_overlay_builder_add_zeros(builder, 77, 0, &err), VHDX_OK);
-    assert_int_equal(vx_overlay_builder_add_zeros(builder, 4096, UINT64_MAX, &err), VHDX_OK); /* wraps: to the end */
+    assert_int_equal(vx_overlay_builder_add_zeros(builder, 4096, UINT64_MAX, &err), VHDX_OK); /* it wraps */
     page.file_offset = 8192;
     page.data_offset = BASE_SIZE - 100; /* cut off: only who reads there is told */
     assert_int_equal(vx_overlay_builder_add_page(builder, &page, &err), VHDX_OK);

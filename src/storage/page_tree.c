@@ -1,6 +1,6 @@
 /*
- * The tree of pages.  A table counts its places in use and goes when the last of them does, so the memory follows the
- * pages.  The functions that call themselves go down one level each time, and there are at most nine.
+ * The tree of pages.  A table counts its places in use and goes when the last of them does, so the memory follows
+ * the pages.  The functions that call themselves go down one level each time, and there are at most nine.
  */
 #include "base/checked.h"
 #include "base/memory.h"

@@ -1,6 +1,6 @@
 /*
- * A sparse array of 4 KiB pages, as a tree of tables of 64 places, no higher than its highest page needs.  Pages that
- * were never made take no room; so do tables without pages.  The caller locks.
+ * A sparse array of 4 KiB pages, as a tree of tables of 64 places, no higher than its highest page needs.  Pages
+ * that were never made take no room; so do tables without pages.  The caller locks.
  */
 #ifndef VX_PAGE_TREE_H
 #define VX_PAGE_TREE_H

@@ -4,7 +4,8 @@
  *   P1  Only calls with a place of their own (preadv, pwritev, ...): threads share the descriptor without a lock.
  *   P2  A call that comes back short or interrupted is continued; nothing transferred inside the file is its end.
  *   P3  A signal disposition of the process is never changed and never needed (posix_limit.c).
- *   P4  Once fdatasync has failed it is not called again for the same data: a second one may succeed and mean nothing.
+ *   P4  Once fdatasync has failed it is not called again for the same data: a second one may succeed and mean
+ *       nothing.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -93,8 +94,8 @@ bytes_left(const struct cursor *cursor)
 }
 
 /*
- * The pieces of the next call.  A piece that is partly done, or too long for one call, goes alone, cut to `part`; all
- * else goes as the caller wrote it, without a copy.
+ * The pieces of the next call.  A piece that is partly done, or too long for one call, goes alone, cut to `part`;
+ * all else goes as the caller wrote it, without a copy.
  */
 static const struct iovec *
 next_pieces(const struct cursor *cursor, struct iovec *part, int *count)
@@ -356,8 +357,8 @@ allocate(struct vhdx_storage *storage, uint64_t file_offset, uint64_t length, st
 
 /*
  * lseek moves the offset that all users of the descriptor share, but its answer does not depend on that offset and
- * nothing of ours reads from it (P1), so threads need not wait for each other.  Between the two questions somebody may
- * punch the range that the first one found: then the answer is empty, and we ask on from there.
+ * nothing of ours reads from it (P1), so threads need not wait for each other.  Between the two questions somebody
+ * may punch the range that the first one found: then the answer is empty, and we ask on from there.
  */
 static int
 seek_data(int descriptor, uint64_t file_offset, uint64_t *start, uint64_t *end)

@@ -35,8 +35,8 @@ void vx_posix_find_traits(struct vhdx_storage_traits *traits, int descriptor, co
 bool vx_posix_read_text(int directory, const char *path, char *text, size_t size);
 
 /*
- * posix_limit.c: a write past RLIMIT_FSIZE must be an error, not the death of the process.  Enter before a call that
- * may meet the limit, leave after it with its errno (0 on success).
+ * posix_limit.c: a write past RLIMIT_FSIZE must be an error, not the death of the process.  Enter before a call
+ * that may meet the limit, leave after it with its errno (0 on success).
  */
 struct vx_posix_limit {
     sigset_t old_mask;

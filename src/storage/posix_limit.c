@@ -1,11 +1,11 @@
 /*
- * RLIMIT_FSIZE.  A process that writes past its limit gets SIGXFSZ, whose default is death, before it gets EFBIG.  A
- * library may not change what signals do to the process, so the calling thread blocks this one around a call that may
- * meet the limit, and takes back what the call raised: the kernel sends it to the thread itself.
+ * RLIMIT_FSIZE.  A process that writes past its limit gets SIGXFSZ, whose default is death, before it gets EFBIG.
+ * A library may not change what signals do to the process, so the calling thread blocks this one around a call that
+ * may meet the limit, and takes back what the call raised: the kernel sends it to the thread itself.
  *
  * The limit also holds for bytes that exist already, so two things make a write safe without any of that: it ends
- * inside the file, and below the limit, as both were when last looked at.  They are kept as one number, in MiB because
- * that fits what every processor can load and store whole.
+ * inside the file, and below the limit, as both were when last looked at.  They are kept as one number, in MiB
+ * because that fits what every processor can load and store whole.
  */
 #include <errno.h>
 #include <limits.h>

@@ -1,17 +1,18 @@
 /*
  * Keeping others out, in the way of QEMU, so that QEMU and we keep each other out.
  *
- * What a holder does to a file is one of four permissions: b = 0 reads and relies on what it reads, 1 writes, 2 writes
- * what is there already, 3 changes the length.  It takes a shared lock on byte 100 + b for each permission it uses, and
- * on byte 200 + b for each that nobody else may use.  Then, after its own locks are taken, it asks for each byte that
- * would be in its way whether somebody holds it: of two that come at once at least one sees the other.
+ * What a holder does to a file is one of four permissions: b = 0 reads and relies on what it reads, 1 writes, 2
+ * writes what is there already, 3 changes the length.  It takes a shared lock on byte 100 + b for each permission
+ * it uses, and on byte 200 + b for each that nobody else may use.  Then, after its own locks are taken, it asks for
+ * each byte that would be in its way whether somebody holds it: of two that come at once at least one sees the
+ * other.
  *
  *               uses        keeps from others
  *   reader      0           1, 3
  *   writer      0, 1, 3     1, 3
  *
- * The locks belong to the open file, not to the process: they outlive no descriptor, and two opens in one process see
- * each other.  Where the system or the file system has no such locks, work goes on without.
+ * The locks belong to the open file, not to the process: they outlive no descriptor, and two opens in one process
+ * see each other.  Where the system or the file system has no such locks, work goes on without.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -47,8 +48,8 @@ struct search {
 static bool
 means_no_locks_here(int system_errno)
 {
-    return system_errno == ENOLCK || system_errno == EINVAL || system_errno == ENOTSUP || system_errno == EOPNOTSUPP ||
-           system_errno == ENOSYS;
+    return system_errno == ENOLCK || system_errno == EINVAL || system_errno == ENOSYS || system_errno == ENOTSUP ||
+           system_errno == EOPNOTSUPP;
 }
 
 static int
@@ -93,7 +94,8 @@ take(int descriptor, int from, unsigned set, int *byte)
     return 0;
 }
 
-/* Does anybody else hold from + b, for a b of `set`?  EAGAIN if so, with the byte and the holder if the system knows. */
+/* Does anybody else hold from + b, for a b of `set`?  EAGAIN if so, with the byte and the holder if the system
+ * knows. */
 static int
 look(int descriptor, int from, unsigned set, int *byte, pid_t *holder)
 {
@@ -242,7 +244,7 @@ vx_posix_unlock(int descriptor)
     call_lock(descriptor, F_OFD_SETLK, &lock);
 }
 
-#else /* a system without locks that belong to an open file: those of POSIX end with any close, so none are better */
+#else /* no locks that belong to an open file; those of POSIX end with any close, and none at all are better */
 
 int
 vx_posix_lock(int descriptor, bool is_writer, struct vhdx_error *err)

@@ -1,9 +1,10 @@
 /*
  * Opening and creating files.
  *
- *   O1  Only regular files and block devices; nothing else is even opened, since opening alone can do things (a tape
- *       winds, a watchdog starts) or wait for ever (a FIFO).
- *   O2  A new file is really new, and nobody's symbolic link decides where it lies.  If its opening fails, it is gone.
+ *   O1  Only regular files and block devices; nothing else is even opened, since opening alone can do things (a
+ *       tape winds, a watchdog starts) or wait for ever (a FIFO).
+ *   O2  A new file is really new, and nobody's symbolic link decides where it lies.  If its opening fails, it is
+ *       gone.
  *   O3  A block device is opened for writing only when nothing of the system's (a mount, a volume) stands on it.
  */
 #include <errno.h>
@@ -119,7 +120,7 @@ vhdx_storage_open_descriptor(struct vhdx_storage **out, int descriptor, const ch
     return rc;
 }
 
-/* The entry in the directory must be as durable as the file will be.  Best effort: some directories cannot be read. */
+/* The entry in the directory must be as durable as the file will be.  Some directories cannot be read: so be it. */
 static int
 flush_directory_of(const char *path, struct vhdx_error *err)
 {

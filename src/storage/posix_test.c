@@ -1,6 +1,6 @@
 /*
- * The storage over files: transfers that come back short, systems that lack a feature, a limit on the length of files,
- * and all that must not be opened.  The system's calls are replaced where it would not misbehave by itself.
+ * The storage over files: transfers that come back short, systems that lack a feature, a limit on the length of
+ * files, and all that must not be opened.  The system's calls are replaced where it would not misbehave by itself.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -507,25 +507,26 @@ test_file_size_limit(void **state)
 static void
 test_refusals(void **state)
 {
+    enum { WRITE = VHDX_STORAGE_WRITE, FORCE_SHARE = VHDX_STORAGE_FORCE_SHARE, CREATE = VHDX_STORAGE_CREATE };
     char fifo[96], link[96];
     const struct {
         const char *about, *path;
         unsigned    flags;
         int         code;
     } cases[] = {
-        { "missing",                     path,         0,                                       VHDX_E_NOT_FOUND },
-        { "missing, for writing",        path,         VHDX_STORAGE_WRITE,                      VHDX_E_NOT_FOUND },
-        { "a directory",                 folder,       0,                                       VHDX_E_UNSUPPORTED },
-        { "a directory, for writing",    folder,       VHDX_STORAGE_WRITE,                      VHDX_E_UNSUPPORTED },
-        { "a FIFO",                      fifo,         0,                                       VHDX_E_UNSUPPORTED },
-        { "a FIFO, for writing",         fifo,         VHDX_STORAGE_WRITE,                      VHDX_E_UNSUPPORTED },
-        { "a character device",          "/dev/null",  0,                                       VHDX_E_UNSUPPORTED },
-        { "creating over a directory",   folder,       VHDX_STORAGE_CREATE,                     VHDX_E_EXISTS },
-        { "creating over a FIFO",        fifo,         VHDX_STORAGE_CREATE,                     VHDX_E_EXISTS },
-        { "creating through a link",     link,         VHDX_STORAGE_CREATE,                     VHDX_E_EXISTS },
-        { "a flag of the future",        path,         64,                                      VHDX_E_INVALID },
-        { "writing without locks",       path,         VHDX_STORAGE_WRITE | VHDX_STORAGE_FORCE_SHARE,  VHDX_E_INVALID },
-        { "creating without locks",      path,         VHDX_STORAGE_CREATE | VHDX_STORAGE_FORCE_SHARE, VHDX_E_INVALID },
+        { "missing",                   path,        0,                    VHDX_E_NOT_FOUND },
+        { "missing, for writing",      path,        WRITE,                VHDX_E_NOT_FOUND },
+        { "a directory",               folder,      0,                    VHDX_E_UNSUPPORTED },
+        { "a directory, for writing",  folder,      WRITE,                VHDX_E_UNSUPPORTED },
+        { "a FIFO",                    fifo,        0,                    VHDX_E_UNSUPPORTED },
+        { "a FIFO, for writing",       fifo,        WRITE,                VHDX_E_UNSUPPORTED },
+        { "a character device",        "/dev/null", 0,                    VHDX_E_UNSUPPORTED },
+        { "creating over a directory", folder,      CREATE,               VHDX_E_EXISTS },
+        { "creating over a FIFO",      fifo,        CREATE,               VHDX_E_EXISTS },
+        { "creating through a link",   link,        CREATE,               VHDX_E_EXISTS },
+        { "a flag of the future",      path,        64,                   VHDX_E_INVALID },
+        { "writing without locks",     path,        WRITE | FORCE_SHARE,  VHDX_E_INVALID },
+        { "creating without locks",    path,        CREATE | FORCE_SHARE, VHDX_E_INVALID },
     };
 
     (void)state;

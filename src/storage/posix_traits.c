@@ -4,8 +4,8 @@
  *
  * extension_survives_as_zeros asks what a power cut may leave in the unwritten part of a file that has just grown
  * (docs/vhdx-format.md, 10.40).  XFS and btrfs write data before they attach it to the file.  ext4 does so in
- * data=ordered, since Linux 4.7 also under delayed allocation, and data=journal; not in data=writeback and not without
- * a journal, where metadata reaches the disk in any order.  tmpfs survives no power cut at all.
+ * data=ordered, since Linux 4.7 also under delayed allocation, and data=journal; not in data=writeback and not
+ * without a journal, where metadata reaches the disk in any order.  tmpfs survives no power cut at all.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,8 +108,8 @@ file_can_punch(unsigned long magic, int descriptor, off_t size, bool is_read_onl
     }
 }
 
-/* What the kernel says of a device's queue, as a number.  A partition has no queue of its own; its disk, one directory
- * up, has.  0 when it is not told. */
+/* What the kernel says of a device's queue, as a number.  A partition has no queue of its own; its disk, one
+ * directory up, has.  0 when it is not told. */
 static unsigned long long
 queue_number(dev_t device, const char *attribute)
 {
@@ -117,7 +117,8 @@ queue_number(dev_t device, const char *attribute)
     char path[128], text[32];
 
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        snprintf(path, sizeof path, "/sys/dev/block/%u:%u/%s/%s", major(device), minor(device), places[i], attribute);
+        snprintf(path, sizeof path, "/sys/dev/block/%u:%u/%s/%s", major(device), minor(device), places[i],
+                 attribute);
         if (vx_posix_read_text(AT_FDCWD, path, text, sizeof text))
             return strtoull(text, NULL, 10);
     }

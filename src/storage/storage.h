@@ -57,7 +57,7 @@ vx_storage_allocate(struct vhdx_storage *storage, uint64_t file_offset, uint64_t
 int vx_storage_next_data(struct vhdx_storage *storage, uint64_t file_offset, uint64_t *start, uint64_t *end,
                          struct vhdx_error *err);
 
-/* Read up to length bytes, fewer at the end of the file; what is missing is zero-filled.  *got is what was there. */
+/* Read up to length bytes, fewer at the end of the file; the rest is zero-filled.  *got is what was there. */
 int vx_storage_read_prefix(struct vhdx_storage *storage, void *buffer, size_t length, uint64_t file_offset,
                            size_t *got, struct vhdx_error *err);
 

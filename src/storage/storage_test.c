@@ -78,7 +78,8 @@ test_read_prefix(void **state)
         size_t got = 99;
 
         memset(buffer, '#', sizeof buffer);
-        assert_int_equal(vx_storage_read_prefix(&storage, buffer, cases[i].length, cases[i].from, &got, NULL), VHDX_OK);
+        assert_int_equal(vx_storage_read_prefix(&storage, buffer, cases[i].length, cases[i].from, &got, NULL),
+                         VHDX_OK);
         assert_int_equal(got, cases[i].got);
         assert_memory_equal(buffer, cases[i].bytes, cases[i].length);
         assert_int_equal(buffer[cases[i].length], '#');

@@ -1,6 +1,6 @@
 /*
- * The trace: every call is counted, with its bytes, and the last few thousand are kept.  The base is called outside of
- * the lock, so that threads meet here only for the counting.
+ * The trace: every call is counted, with its bytes, and the last few thousand are kept.  The base is called outside
+ * of the lock, so that threads meet here only for the counting.
  */
 #include <string.h>
 
