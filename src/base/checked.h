@@ -1,4 +1,4 @@
-/* Integer arithmetic that tells when it would wrap.  A number from a file is a rumour until it came through here. */
+/* Integer arithmetic that tells when it would wrap.  A number of a file is a rumour until it came through here. */
 #ifndef VX_CHECKED_H
 #define VX_CHECKED_H
 
