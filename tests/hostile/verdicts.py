@@ -1,0 +1,71 @@
+"""What a case is, and what is to become of it."""
+import dataclasses
+from typing import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """`rules`: exactly those that `check` names, by number; `follow` it may name too, as they follow from those.
+
+    opens       opened for reading; the guest reads what the image's description says
+    writable    opened for writing too
+    rule, code  why it is refused, where it is
+    bad_blocks  reads that touch these guest blocks fail, all others do not
+    is_child    reading needs the parent, which nobody gives: info and check work, the rest is refused
+    """
+    rules: frozenset
+    follow: frozenset = frozenset()
+    opens: bool = True
+    writable: bool = False
+    rule: int = 0
+    code: str = ""
+    bad_blocks: tuple = ()
+    is_child: bool = False
+
+
+def good(*rules):
+    """Opens with the right bytes, for writing too; `rules` are warnings and small repairs."""
+    return Verdict(frozenset(rules), writable=True)
+
+
+def read_only(rule, *also):
+    """Opens with the right bytes; is not opened for writing before a repair."""
+    return Verdict(frozenset((rule, *also)), rule=rule)
+
+
+def bad_blocks(rule, *blocks, also=()):
+    """Opens, for reading only; reads that touch these blocks fail."""
+    return Verdict(frozenset((rule, *also)), rule=rule, bad_blocks=blocks)
+
+
+def refused(rule, code, *also, follow=()):
+    return Verdict(frozenset((rule, *also)), frozenset(follow), opens=False, rule=rule, code=code)
+
+
+def not_vhdx():
+    """Nothing says that it is a VHDX: all verbs leave it alone, and without a rule."""
+    return Verdict(frozenset(), opens=False, code="NOT_VHDX")
+
+
+def child(*rules):
+    """A differencing image whose own structures can be looked at."""
+    return Verdict(frozenset(rules), is_child=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    name: str
+    about: str
+    verdict: Verdict
+    bend: Callable
+    can_convert: bool = True  # its disk fits the file system here
+    cpu_seconds: float = 1    # that one verb may take
+
+
+CASES = []
+
+
+def case(name, about, verdict, bend, **more):
+    """`bend` is handed a good Image and puts in the one fault."""
+    assert name not in (known.name for known in CASES), name
+    CASES.append(Case(name, about, verdict, bend, **more))
