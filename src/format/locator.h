@@ -42,4 +42,10 @@ struct vx_locator_text {
 bool vx_locator_encode(uint8_t *out, size_t out_size, uint32_t *length, const struct vx_locator_text *pairs,
                        size_t pair_count);
 
+/* Encode a good item again with changes: a value of NULL removes the key, a key that is not there is added at the end, pairs
+ * that no change names stay byte for byte.  Keys to change are ASCII of 31 characters at most.  False when out_size or
+ * the format's limits are too small for the result, or a value is empty or malformed. */
+bool vx_locator_rewrite(uint8_t *out, size_t out_size, uint32_t *length, const uint8_t *old, uint32_t old_length,
+                        const struct vx_locator_text *changes, size_t change_count);
+
 #endif
