@@ -1,6 +1,7 @@
 """Tests of damaged and hostile images.  VHDX_BUILD names the build directory."""
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import types
@@ -26,7 +27,10 @@ def meter_process():
 
 @pytest.fixture
 def meter(meter_process, tmp_path):
-    """Run the command; what comes back has status, output, error, seconds, cpu_seconds and resident."""
+    """Run the command; what comes back has status, output, error, seconds, cpu_seconds and resident.
+
+    The images take gigabytes together, so each goes when its test ends.
+    """
     if not command.COMMAND.exists():
         pytest.skip(f"no {command.COMMAND}: set VHDX_BUILD")
 
@@ -39,4 +43,5 @@ def meter(meter_process, tmp_path):
         answer.error = (tmp_path / "err").read_bytes()
         return answer
 
-    return run
+    yield run
+    shutil.rmtree(tmp_path)
