@@ -1,7 +1,7 @@
 /*
- * Who wrote what when: the judge of a concurrent run.  Each sector is a register of its own.  An operation begins and
- * ends at ticks of one clock; what a read returned must be explained by some write that began before the read ended and
- * that no other write replaced, wholly between the end of the one and the beginning of the other.
+ * Who wrote what when: the judge of a concurrent run.  Each sector is a register of its own.  An operation begins
+ * and ends at ticks of one clock; what a read returned must be explained by some write that began before the read
+ * ended and that no other write replaced, wholly between the end of the one and the beginning of the other.
  */
 #ifndef THREADS_HISTORY_H
 #define THREADS_HISTORY_H
@@ -36,8 +36,8 @@ uint64_t history_tick(void);
 void     history_add(struct history *history, const struct event *event);
 void     history_destroy(struct history *history);
 
-/* Judge all reads of all threads.  `initial` is what every sector held at the beginning.  Prints the first read that
- * nothing explains. */
+/* Judge all reads of all threads.  `initial` is what every sector held at the beginning.  Prints the first read
+ * that nothing explains. */
 bool histories_judge(const struct history *histories, size_t history_count, uint64_t sector_count,
                      uint32_t initial);
 

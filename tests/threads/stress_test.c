@@ -1,6 +1,6 @@
 /*
- * Threads reading, writing, zeroing, trimming, pinning and flushing the same few blocks; every read is judged by who
- * wrote what when, the image is checked, and a reader finds what the last reads found.
+ * Threads reading, writing, zeroing, trimming, pinning and flushing the same few blocks; every read is judged by
+ * who wrote what when, the image is checked, and a reader finds what the last reads found.
  *
  *   stress_test                          every disk once, then on for 20 seconds (VHDX_THREADS_SECONDS, VHDX_HOURS)
  *   stress_test --threads N --seed N     8 threads, or 32 for hours; VHDX_SEED
