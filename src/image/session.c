@@ -289,6 +289,8 @@ cut_tail(struct vx_image *image, struct vhdx_error *err)
     length = image->space.file_length;
     if (end < length) {
         rc = vx_storage_set_size(image->storage, end, err);
+        if (rc == VHDX_E_UNSUPPORTED)
+            rc = VHDX_OK; /* a block device keeps its length */
         image->space.file_length = end;
     }
     vx_rwlock_unlock(&image->meta_lock);
