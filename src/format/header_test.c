@@ -362,7 +362,7 @@ reserved_bytes(void **state)
         { "last of the header",     4095,  65536, 23 }, { "first after the header",  4096,  65536, 7 },
         { "last of the slot",       65535, 65536, 7 },  { "not read",                5000,  4096,  0 },
         { "last of a short read",   4095,  4096,  23 }, { "after the slot",          65536, 65537, 0 },
-        { "nothing reserved read",  80,    80,    0 },
+        { "nothing reserved read",  80,    80,    0 },  { "not even the fields",     10,    40,    0 },
     };
     static uint8_t slot[65537];
     struct vx_header header = clean_header();

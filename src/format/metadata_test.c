@@ -209,6 +209,7 @@ one_entry(void **state)
         { "unknown over 1 MiB", NULL, 0x20000, 0x100001, SYSTEM, 80, VHDX_SEVERITY_RO, VHDX_E_BAD_METADATA },
         { "user item over 1 MiB", NULL, 0x20000, 0x100001, USER, 80, VHDX_SEVERITY_RO, VHDX_E_BAD_METADATA },
         { "empty with offset", NULL, 0x20000, 0, SYSTEM, 81, VHDX_SEVERITY_WARN, VHDX_E_BAD_METADATA },
+        { "empty inside another item", NULL, 0x10004, 0, SYSTEM, 81, VHDX_SEVERITY_WARN, VHDX_E_BAD_METADATA },
         { "locator in the table", &vx_guid_item_parent_locator, 0xF000, 100, NEEDED, 82, VHDX_SEVERITY_REFUSE,
           VHDX_E_BAD_METADATA },
         { "unknown in the table", NULL, 0, 100, SYSTEM, 82, VHDX_SEVERITY_RO, VHDX_E_BAD_METADATA },
