@@ -54,16 +54,16 @@ struct vx_image {
 
     struct vx_block_locks     block_locks;    /* rank BLOCK: guest ranges in flight */
 
-    struct vx_mutex           session_lock;   /* rank SESSION: guards the headers */
-    struct vx_header          header VX_GUARDED_BY(session_lock);
-    int                       header_index VX_GUARDED_BY(session_lock); /* the current copy */
-    bool                      has_new_file_write_guid VX_GUARDED_BY(session_lock);
+    struct vx_mutex           session_lock;   /* rank SESSION: guards these three */
+    struct vx_header          header;
+    int                       header_index; /* the current copy */
+    bool                      has_new_file_write_guid;
 
-    struct vx_mutex           commit_lock;    /* rank COMMIT: guards who commits and who waits */
+    struct vx_mutex           commit_lock;    /* rank COMMIT: guards the next four: who commits and who waits */
     struct vx_condition       commit_changed;
-    bool                      commit_runs VX_GUARDED_BY(commit_lock);
-    uint64_t                  flushes_asked VX_GUARDED_BY(commit_lock);
-    uint64_t                  flushes_answered VX_GUARDED_BY(commit_lock);
+    bool                      commit_runs;
+    uint64_t                  flushes_asked;
+    uint64_t                  flushes_answered;
 
     struct vx_log             log;            /* touched by the running commit alone */
     uint64_t                  writes_flushed; /* by the running commit alone, as are the buffers of one commit: */
@@ -72,9 +72,9 @@ struct vx_image {
     uint8_t                  *commit_bytes;
 
     struct vx_rwlock          meta_lock;      /* rank META: guards all below */
-    struct vx_pages           pages VX_GUARDED_BY(meta_lock);
-    struct vx_space           space VX_GUARDED_BY(meta_lock);
-    bool                      needs_two_flushes VX_GUARDED_BY(meta_lock); /* R3, since the last gather */
+    struct vx_pages           pages;
+    struct vx_space           space;
+    bool                      needs_two_flushes; /* R3, since the last gather */
 
     struct vx_room            room;           /* rank ROOM */
 };

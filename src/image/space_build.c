@@ -152,9 +152,9 @@ vx_space_build(struct vx_image *image, struct vhdx_error *err)
 
     if (b.window == NULL)
         return vx_fail_memory(err, "reading the BAT");
-    vx_rwlock_lock(&image->meta_lock);
+    vx_rwlock_lock(&b.image->meta_lock);
     rc = build_locked(&b, err);
-    vx_rwlock_unlock(&image->meta_lock);
+    vx_rwlock_unlock(&b.image->meta_lock);
     vx_free(b.window);
     return rc;
 }
