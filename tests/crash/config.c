@@ -16,19 +16,19 @@
 const struct crash_config crash_configs[] = {
     {
         .name = "dynamic-512", .disk = DISK(512, true, true), .type = VHDX_TYPE_DYNAMIC, .virtual_size = 5 * MIB,
-        .block_size = 1 << 20, .sector_size = 512, .block_count = 5, .blocks = { 0, 1, 2, 3, 4 }, .log_sectors = 8,
+        .block_size = 1 << 20, .sector_size = 512, .block_count = 5, .blocks = { 0, 1, 2, 3, 4 }, .log_sectors = 10,
         .thread_count = 1, .op_weights = MIXED_OPS, .end_weights = ALL_ENDS, .ops_per_round = 20,
         .rounds_per_run = 6, .whole_percent = 15,
     },
     {
         .name = "dynamic-4096", .disk = DISK(4096, false, false), .type = VHDX_TYPE_DYNAMIC, .virtual_size = 4 * MIB,
-        .block_size = 1 << 20, .sector_size = 4096, .block_count = 4, .blocks = { 0, 1, 2, 3 }, .log_sectors = 9,
+        .block_size = 1 << 20, .sector_size = 4096, .block_count = 4, .blocks = { 0, 1, 2, 3 }, .log_sectors = 11,
         .thread_count = 1, .op_weights = MIXED_OPS, .end_weights = ALL_ENDS, .ops_per_round = 20,
         .rounds_per_run = 6, .whole_percent = 15,
     },
     {
         .name = "threads", .disk = DISK(512, true, true), .type = VHDX_TYPE_DYNAMIC, .virtual_size = 4 * MIB,
-        .block_size = 1 << 20, .sector_size = 512, .block_count = 4, .blocks = { 0, 1, 2, 3 }, .log_sectors = 8,
+        .block_size = 1 << 20, .sector_size = 512, .block_count = 4, .blocks = { 0, 1, 2, 3 }, .log_sectors = 13,
         .thread_count = 3, .op_weights = MIXED_OPS, .end_weights = ALL_ENDS, .ops_per_round = 9,
         .rounds_per_run = 6, .whole_percent = 10,
     },
@@ -37,6 +37,13 @@ const struct crash_config crash_configs[] = {
         .block_size = 1 << 20, .sector_size = 512, .block_count = 7,
         .blocks = { 0, 510, 511, 512, 1024, 1535, 2560 }, .log_sectors = 13, .thread_count = 2,
         .op_weights = MIXED_OPS, .end_weights = ALL_ENDS, .ops_per_round = 14, .rounds_per_run = 6,
+        .whole_percent = 10,
+    },
+    {
+        .name = "many-pages-8", .disk = DISK(4096, true, true), .type = VHDX_TYPE_DYNAMIC,
+        .virtual_size = 2600 * MIB, .block_size = 1 << 20, .sector_size = 512, .block_count = 8,
+        .blocks = { 0, 1, 510, 511, 512, 1024, 1535, 2560 }, .log_sectors = 8, .thread_count = 1,
+        .op_weights = MIXED_OPS, .end_weights = ALL_ENDS, .ops_per_round = 24, .rounds_per_run = 6,
         .whole_percent = 10,
     },
     {
@@ -54,7 +61,7 @@ const struct crash_config crash_configs[] = {
     {
         .name = "full-host", .disk = DISK(512, true, true), .type = VHDX_TYPE_DYNAMIC, .virtual_size = 6 * MIB,
         .block_size = 1 << 20, .sector_size = 512, .block_count = 6, .blocks = { 0, 1, 2, 3, 4, 5 },
-        .log_sectors = 8, .thread_count = 1, .op_weights = MIXED_OPS, .end_weights = ALL_ENDS, .ops_per_round = 20,
+        .log_sectors = 12, .thread_count = 1, .op_weights = MIXED_OPS, .end_weights = ALL_ENDS, .ops_per_round = 20,
         .rounds_per_run = 6, .whole_percent = 30, .room = 3 * MIB,
     },
     {

@@ -107,8 +107,8 @@ bool begin_session(struct run *run);
 /* End it; false after a violation.  After END_POWER, and END_CLOSE where reads tell what is stored, the oracle begins anew. */
 bool end_session(struct run *run, enum end end);
 
-/* Print what happens (--replay). */
-extern bool crash_trace;
+/* Print what happens (--replay); print no violations (breakages: they are wanted). */
+extern bool crash_trace, crash_quiet;
 void trace(const struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* --- random numbers --- */

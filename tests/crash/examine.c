@@ -45,6 +45,8 @@ violated(struct run *run, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(run->violation, sizeof run->violation, format, arguments);
     va_end(arguments);
+    if (crash_quiet)
+        return false;
     printf("# %s: seed %llu, storage call %llu: %s\n", run->config->name, (unsigned long long)run->seed,
            (unsigned long long)vx_fault_call_count(run->disk), run->violation);
     fflush(stdout);
@@ -186,7 +188,8 @@ judge_look(struct run *run, const struct look *look, const char *when)
                 violated(run, "%s: block %llu cell %lu holds write %lu, which it must not", when,
                          (unsigned long long)run->oracle.slots[slot].block_index, (unsigned long)cell,
                          (unsigned long)values[k]);
-                oracle_explain(&run->oracle, &run->oracle.slots[slot], cell);
+                if (!crash_quiet)
+                    oracle_explain(&run->oracle, &run->oracle.slots[slot], cell);
                 return false;
             }
         }
@@ -379,34 +382,49 @@ look_writable(struct run *run, struct vx_fault *disk, struct look *expected)
 
 static bool judge_crash(struct run *run, struct vx_fault *disk, bool is_thorough, unsigned depth);
 
+/* A set of numbers, none of them 0. */
+struct set {
+    uint64_t *members;
+    size_t    room, count;
+};
+
+/* Was it new? */
+static bool
+set_add(struct set *set, uint64_t number)
+{
+    size_t i;
+
+    if (set->count * 2 >= set->room) {
+        struct set grown = { .room = set->room == 0 ? (size_t)1 << 16 : set->room * 2 };
+
+        grown.members = calloc(grown.room, sizeof *grown.members);
+        if (grown.members == NULL) {
+            fprintf(stderr, "crash tests: out of memory\n");
+            exit(1);
+        }
+        for (i = 0; i < set->room; i++)
+            if (set->members[i] != 0)
+                set_add(&grown, set->members[i]);
+        free(set->members);
+        *set = grown;
+    }
+    for (i = (size_t)(number >> 20) & (set->room - 1); set->members[i] != 0; i = (i + 1) & (set->room - 1))
+        if (set->members[i] == number)
+            return false;
+    set->members[i] = number;
+    set->count++;
+    return true;
+}
+
 /* Count it when its bytes are new; the same bytes are judged again only against a newer flush. */
 static bool
 is_new_state(const struct run *run, const struct vx_fault *disk)
 {
-    static uint64_t *seen, *contents;
-    static size_t room;
-    uint64_t hash = vx_fault_hash(disk) | 1, key = (hash ^ run->oracle.flushed_at * 0x9e3779b97f4a7c15u) | 1;
-    size_t i;
+    static struct set contents, judged;
+    uint64_t hash = vx_fault_hash(disk) | 1, state = hash ^ run->oracle.flushed_at;
 
-    if (room == 0) {
-        room = (size_t)1 << 24; /* the pages are touched as they fill */
-        seen = calloc(room, sizeof *seen);
-        contents = calloc(room, sizeof *contents);
-        if (seen == NULL || contents == NULL)
-            exit(1);
-    }
-    for (i = (size_t)(hash >> 32) % room; contents[i] != 0 && contents[i] != hash; i = (i + 1) % room)
-        ;
-    if (contents[i] == 0) {
-        contents[i] = hash;
-        crash_counts.distinct++;
-    }
-    for (i = (size_t)(key >> 32) % room; seen[i] != 0 && seen[i] != key; i = (i + 1) % room)
-        ;
-    if (seen[i] == key)
-        return false;
-    seen[i] = key;
-    return true;
+    crash_counts.distinct += set_add(&contents, hash);
+    return set_add(&judged, random_next(&state) | 1);
 }
 
 /* Stop the disk when it has carried out a certain call. */

@@ -149,7 +149,7 @@ int
 fixture_open(const struct run *run, struct vx_image **out, struct vhdx_storage *storage, bool is_writable,
              struct vhdx_error *err)
 {
-    const struct vx_image_options options = { .is_writable = is_writable,
+    const struct vx_image_options options = { .is_writable = is_writable, .metadata_cache_bytes = 64 * 4096,
                                               .log_length_for_tests = run->config->log_sectors * 4096 };
     const struct vx_below below = { .read = read_below, .context = (void *)(uintptr_t)&run->oracle };
     int rc = vx_image_open(out, storage, &options, err);

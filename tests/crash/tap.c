@@ -3,7 +3,7 @@
 
 #include "crash.h"
 
-bool crash_trace;
+bool crash_trace, crash_quiet;
 
 void
 trace(const struct run *run, const char *format, ...)

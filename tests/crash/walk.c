@@ -99,39 +99,52 @@ walk_entry(struct space *space, uint64_t entry, uint64_t number, uint64_t block_
     return true;
 }
 
+/* What the table says of one chunk after another. */
+struct table {
+    struct space *space;
+    uint64_t      at; /* file offset */
+    uint64_t      block_size, chunk_ratio;
+    bool          is_differencing;
+    bool          needs_bitmap; /* a block in state 7 was seen and its bitmap's entry not yet */
+};
+
 static bool
-walk_table(struct vhdx_storage *storage, struct space *space, uint64_t at, uint64_t length, uint64_t block_size,
-           uint64_t chunk_ratio, bool is_differencing, char *why, size_t why_size)
+walk_page(struct vhdx_storage *storage, struct table *table, uint64_t offset, char *why, size_t why_size)
 {
-    uint64_t group = chunk_ratio + 1, index = 0, start, end, offset;
-    bool needs_bitmap = false;
     uint8_t page[4096];
+    size_t i;
 
-    for (offset = at; offset < at + length; offset += sizeof page) {
-        size_t i;
+    if (vx_storage_read(storage, page, sizeof page, offset, NULL) != VHDX_OK)
+        return fail(why, why_size, "read of the table", offset);
+    for (i = 0; i < sizeof page; i += 8) {
+        uint64_t entry = vx_le64(page + i), index = (offset - table->at + i) / 8;
+        bool is_bitmap = index % (table->chunk_ratio + 1) == table->chunk_ratio;
 
+        if (!walk_entry(table->space, entry, index, table->block_size, is_bitmap, table->is_differencing,
+                        &table->needs_bitmap, why, why_size))
+            return false;
+        if (is_bitmap && table->needs_bitmap && (entry & 7) != 6)
+            return fail(why, why_size, "a block in state 7 without a bitmap, entry", index);
+        if (is_bitmap)
+            table->needs_bitmap = false;
+    }
+    return true;
+}
+
+/* Pages that the file does not hold are entries in state 0. */
+static bool
+walk_table(struct vhdx_storage *storage, struct table *table, uint64_t length, char *why, size_t why_size)
+{
+    uint64_t offset = table->at, table_end = table->at + length, start, end;
+
+    while (offset < table_end) {
         if (storage->methods->next_data(storage, offset, &start, &end, NULL) != VHDX_OK)
             return fail(why, why_size, "search for data in the table", offset);
-        if (start >= offset + sizeof page)
-            continue; /* zeros: state 0 throughout.  A need for a bitmap stays until an entry is looked at */
-        if (vx_storage_read(storage, page, sizeof page, offset, NULL) != VHDX_OK)
-            return fail(why, why_size, "read of the table", offset);
-        for (i = 0; i < sizeof page; i += 8) {
-            uint64_t entry = vx_le64(page + i);
-            bool is_bitmap;
-
-            index = (offset - at + i) / 8;
-            is_bitmap = index % group == chunk_ratio;
-            if (!walk_entry(space, entry, index, block_size, is_bitmap, is_differencing, &needs_bitmap, why,
-                            why_size))
+        for (offset = start; offset < end && offset < table_end; offset += 4096)
+            if (!walk_page(storage, table, offset, why, why_size))
                 return false;
-            if (is_bitmap && needs_bitmap && (entry & 7) != 6)
-                return fail(why, why_size, "a block in state 7 without a bitmap, entry", index);
-            if (is_bitmap)
-                needs_bitmap = false;
-        }
     }
-    return needs_bitmap ? fail(why, why_size, "a block in state 7 without a bitmap, entry", index) : true;
+    return table->needs_bitmap ? fail(why, why_size, "a block in state 7 without a bitmap", 0) : true;
 }
 
 static bool
@@ -139,7 +152,9 @@ walk_regions(struct vhdx_storage *storage, struct space *space, uint64_t block_s
              bool is_differencing, char *why, size_t why_size)
 {
     static const uint8_t bat_guid[4] = { 0x66, 0x77, 0xc2, 0x2d };
-    uint64_t bat_offset = 0, bat_length = 0;
+    struct table walk = { .space = space, .block_size = block_size, .chunk_ratio = chunk_ratio,
+                          .is_differencing = is_differencing };
+    uint64_t bat_length = 0;
     static _Thread_local uint8_t table[65536];
     uint32_t i;
 
@@ -152,14 +167,13 @@ walk_regions(struct vhdx_storage *storage, struct space *space, uint64_t block_s
         if (!take(space, vx_le64(entry + 16), vx_le32(entry + 24), REGION, i, why, why_size))
             return false;
         if (memcmp(entry, bat_guid, sizeof bat_guid) == 0) {
-            bat_offset = vx_le64(entry + 16);
+            walk.at = vx_le64(entry + 16);
             bat_length = vx_le32(entry + 24);
         }
     }
     if (bat_length == 0)
         return fail(why, why_size, "no block allocation table", 0);
-    return walk_table(storage, space, bat_offset, bat_length, block_size, chunk_ratio, is_differencing, why,
-                      why_size);
+    return walk_table(storage, &walk, bat_length, why, why_size);
 }
 
 bool
