@@ -43,7 +43,7 @@ add_counts() {
 # fail_step LOG WHAT: a step that could not even run counts as one failure.
 fail_step() {
     echo "FAILED $2 (all of it in $1)"
-    tail -n 40 "$1" | cut -c 1-300 | sed 's/^/    /'
+    { grep -A 12 -m 2 -E '^FAILED:|ERROR: ' "$1" || tail -n 30 "$1"; } | cut -c 1-300 | sed 's/^/    /'
     step_failed=$((step_failed + 1))
 }
 
