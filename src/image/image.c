@@ -138,8 +138,7 @@ vx_image_fill_info(struct vx_image *image, struct vhdx_info *out)
     out->virtual_size = g->virtual_size;
     out->block_size = g->block_size;
     out->logical_sector_size = g->logical_sector_size;
-    out->physical_sector_size = image->metadata.has_physical_sector_size ? image->metadata.physical_sector_size
-                                                                         : g->logical_sector_size; /* V98 */
+    out->physical_sector_size = image->metadata.physical_sector_size;
     out->is_writable = image->is_writable;
     out->is_dirty = image->is_dirty;
     out->log_was_ignored = image->log_was_ignored;

@@ -197,6 +197,7 @@ read_metadata(struct opening *o, struct vhdx_error *err)
     if (rc < 0)
         return rc;
     vx_metadata_judge(&image->metadata, at, &image->findings);
+    vx_metadata_settle(&image->metadata); /* V98, V100: what readers are told where an item is bad */
     rc = verdict(image, err);
     if (rc == VHDX_OK)
         rc = read_locator(o, err);
