@@ -198,3 +198,20 @@ def test_case(case, meter, tmp_path):
     subject.write()
     if not case.verdict.writable:
         assert subject.state() == before, "what is refused is not touched"
+
+
+@pytest.mark.parametrize("verb", [["info"], ["info", "--json"], ["check"], ["check", "--json"], ["map"],
+                                  ["replay"]])
+@pytest.mark.parametrize("good", [True, False])
+def test_a_file_name_is_not_obeyed(meter, tmp_path, verb, good):
+    """A name that clears the screen, begins a new line and turns the text around."""
+    path = tmp_path / "\x1b[2J\x07a\nname\u202e\x9b31m.vhdx"
+    image = builder.Image()
+    if not good:
+        image.change_headers(version=9)
+    image.write(path)
+    done = meter(*verb, path)
+    assert (done.status == 0) == good
+    assert_printable(done.output)
+    assert_printable(done.error)
+    assert (done.output + done.error).count(b"\nname") == 0
