@@ -37,6 +37,7 @@ enum vhdx_format {
  *
  *   locator keys   NULL-terminated UTF-8 strings, in lookup order relative_path, volume_path, absolute_win32_path;
  *                  each may be NULL.  Hostile input.  Borrowed for the call.
+ *   chain          which files are open already, depth + 1 of them: none of them can be the parent (V125)
  *   returns        0 with *out a storage the library then owns, or a code; VHDX_E_NO_PARENT when there is none
  */
 struct vhdx_parent_query {
@@ -47,6 +48,8 @@ struct vhdx_parent_query {
     const char             *volume_path;
     const char             *absolute_win32_path;
     unsigned                depth; /* of the child: 0 is the disk itself */
+    unsigned                flags; /* VHDX_OPEN_* the disk is opened with; of them FORCE_SHARE is for parents too */
+    const struct vhdx_storage_identity *chain;
 };
 typedef int (*vhdx_parent_resolver)(void *context, const struct vhdx_parent_query *query,
                                     struct vhdx_storage **out, struct vhdx_error *err);
@@ -54,7 +57,8 @@ typedef int (*vhdx_parent_resolver)(void *context, const struct vhdx_parent_quer
 struct vhdx_open_options {
     unsigned             flags; /* VHDX_OPEN_* */
     enum vhdx_format     format;
-    uint64_t             metadata_cache_bytes; /* 0: 32 MiB.  Bounds the pages of BAT and bitmaps held in memory */
+    uint64_t             metadata_cache_bytes; /* 0: 32 MiB.  Bounds the pages of BAT and bitmaps held in memory; each
+                                                * parent may hold a sixteenth of it as well */
     vhdx_parent_resolver resolve_parent;       /* NULL: none */
     void                *resolve_context;
 };

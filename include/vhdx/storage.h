@@ -70,10 +70,18 @@ struct vhdx_storage_methods {
     void (*close)(struct vhdx_storage *storage);
 };
 
+/* Which file the bytes lie in, whatever its names are: of two storages with equal identities one file is behind both. */
+struct vhdx_storage_identity {
+    bool     is_known; /* false where nobody can tell: in memory, for one */
+    uint64_t device;
+    uint64_t file_number;
+};
+
 struct vhdx_storage {
     const struct vhdx_storage_methods *methods;
     struct vhdx_storage_traits         traits;
     const char                        *name; /* for messages; owned by the storage, may be NULL */
+    struct vhdx_storage_identity       identity; /* set before the storage is handed over */
 };
 
 #define VHDX_STORAGE_WRITE       1u /* open for reading and writing */

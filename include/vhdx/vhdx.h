@@ -2,10 +2,12 @@
 #ifndef VHDX_VHDX_H
 #define VHDX_VHDX_H
 
+#include <vhdx/chain.h>
 #include <vhdx/disk.h>
 #include <vhdx/error.h>
 #include <vhdx/guid.h>
 #include <vhdx/ops.h>
+#include <vhdx/parents.h>
 #include <vhdx/storage.h>
 
 #endif

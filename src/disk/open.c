@@ -1,6 +1,6 @@
 /*
- * Opening a disk: the image itself, then parent after parent as far as the caller's resolver brings them.  Parents are
- * read-only; each must be the one its child names (V122, V123).
+ * Opening a disk: the image itself, then parent after parent as far as the caller's resolver brings them.  Parents
+ * are read-only; each must be the one its child names (V122, V123).
  */
 #include <inttypes.h>
 #include <string.h>
@@ -13,6 +13,8 @@
 #include "disk/disk.h"
 #include "format/identifier.h"
 #include "storage/storage.h"
+
+#define DEFAULT_CACHE (UINT64_C(32) * VX_MIB)
 
 static void
 free_disk(struct vhdx_disk *disk)
@@ -95,6 +97,16 @@ add_layer(struct vhdx_disk *disk, struct vhdx_storage *storage, struct vx_layer 
     return VHDX_OK;
 }
 
+/* A parent gets a sixteenth: a chain of any length then takes memory in proportion, and 2 MiB still map 512 GiB of a
+ * disk with blocks of 2 MiB. */
+static uint64_t
+cache_share(const struct vhdx_open_options *options, bool is_top)
+{
+    uint64_t all = options->metadata_cache_bytes != 0 ? options->metadata_cache_bytes : DEFAULT_CACHE;
+
+    return is_top ? all : all / 16;
+}
+
 /* Open `storage` as the next layer.  On failure the storage stays the caller's. */
 static int
 open_layer(struct vhdx_disk *disk, struct vhdx_storage *storage, const struct vhdx_open_options *options,
@@ -104,7 +116,7 @@ open_layer(struct vhdx_disk *disk, struct vhdx_storage *storage, const struct vh
     struct vx_image_options image_options = {
         .is_writable = is_top && (options->flags & VHDX_OPEN_WRITE) != 0,
         .ignore_log = (options->flags & VHDX_OPEN_IGNORE_LOG) != 0,
-        .metadata_cache_bytes = options->metadata_cache_bytes,
+        .metadata_cache_bytes = cache_share(options, is_top),
     };
     struct vx_layer *layer = NULL;
     bool             is_vhdx;
@@ -151,6 +163,17 @@ path_text(struct vx_image *image, const struct vx_locator_pair *pair)
     return text;
 }
 
+/* The identities of all layers, in an array of their own. */
+static struct vhdx_storage_identity *
+list_identities(const struct vhdx_disk *disk)
+{
+    struct vhdx_storage_identity *list = vx_alloc_zeroed(disk->layer_count, sizeof *list);
+
+    for (unsigned i = 0; list != NULL && i < disk->layer_count; i++)
+        list[i] = disk->layers[i].storage->identity;
+    return list;
+}
+
 static int
 ask_resolver(struct vhdx_disk *disk, const struct vhdx_open_options *options, struct vhdx_storage **parent,
              struct vhdx_error *err)
@@ -160,17 +183,44 @@ ask_resolver(struct vhdx_disk *disk, const struct vhdx_open_options *options, st
     char *relative = path_text(child->image, &locator->relative_path);
     char *volume = path_text(child->image, &locator->volume_path);
     char *absolute = path_text(child->image, &locator->absolute_win32_path);
+    struct vhdx_storage_identity *chain = list_identities(disk);
     struct vhdx_parent_query query = {
         .child_name = child->name, .linkage = &locator->linkage, .linkage2 = &locator->linkage2,
         .relative_path = relative, .volume_path = volume, .absolute_win32_path = absolute,
-        .depth = disk->layer_count - 1,
+        .depth = disk->layer_count - 1, .flags = options->flags, .chain = chain,
     };
-    int rc = options->resolve_parent(options->resolve_context, &query, parent, err);
+    int rc = chain == NULL ? vx_fail_memory(err, "a layer of the chain")
+                           : options->resolve_parent(options->resolve_context, &query, parent, err);
 
+    vx_free(chain);
     vx_free(relative);
     vx_free(volume);
     vx_free(absolute);
     return rc;
+}
+
+static int
+fail_rule(struct vhdx_error *err, int rule, int code)
+{
+    if (err != NULL) {
+        err->rule = rule;
+        err->severity = VHDX_SEVERITY_REFUSE;
+    }
+    return code;
+}
+
+/* V125: is what a resolver brought a file of the chain already? */
+static int
+check_circle(const struct vhdx_disk *disk, const struct vhdx_storage *parent, struct vhdx_error *err)
+{
+    const struct vx_layer *child = &disk->layers[disk->layer_count - 1];
+
+    for (unsigned i = 0; i < disk->layer_count; i++)
+        if (vx_identity_equal(&disk->layers[i].storage->identity, &parent->identity))
+            return fail_rule(err, 125, vx_fail(err, VHDX_E_BAD_PARENT, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
+                             "the parent of %s is %s, which is in the chain already (V125): it runs in a circle",
+                             child->name, disk->layers[i].name));
+    return VHDX_OK;
 }
 
 /* V122, V123: is the newest layer the parent that the one above it means? */
@@ -186,13 +236,14 @@ check_parent(const struct vhdx_disk *disk, struct vhdx_error *err)
         (vhdx_guid_is_zero(&locator->linkage2) || !vhdx_guid_equal(&guid, &locator->linkage2))) {
         vhdx_guid_format(has, &guid);
         vhdx_guid_format(wants, &locator->linkage);
-        return vx_fail(err, VHDX_E_BAD_PARENT, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
-                       "%s has DataWriteGuid %s and its child asks for %s (V122): the parent was changed after the "
-                       "child was made, or is another file", parent->name, has, wants);
+        return fail_rule(err, 122, vx_fail(err, VHDX_E_BAD_PARENT, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
+                         "%s has DataWriteGuid %s and its child asks for %s (V122): the parent was changed after "
+                         "the child was made, or is another file", parent->name, has, wants));
     }
-    if (vx_image_geometry(parent->image)->logical_sector_size != vx_image_geometry(child->image)->logical_sector_size)
-        return vx_fail(err, VHDX_E_BAD_PARENT, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
-                       "%s has another logical sector size than its child (V123)", parent->name);
+    if (vx_image_geometry(parent->image)->logical_sector_size !=
+        vx_image_geometry(child->image)->logical_sector_size)
+        return fail_rule(err, 123, vx_fail(err, VHDX_E_BAD_PARENT, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
+                         "%s has another logical sector size than its child (V123)", parent->name));
     return VHDX_OK;
 }
 
@@ -214,12 +265,14 @@ open_parents(struct vhdx_disk *disk, const struct vhdx_open_options *options, st
             return vx_fail(err, VHDX_E_NO_PARENT, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
                            "%s is a differencing image and nobody was asked to find its parent", last->name);
         if (disk->layer_count == VX_MAX_LAYERS)
-            return vx_fail(err, VHDX_E_LIMIT, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
-                           "the chain is deeper than %u parents, or runs in a circle (V125)", VX_MAX_LAYERS - 1);
+            return fail_rule(err, 125, vx_fail(err, VHDX_E_LIMIT, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
+                             "the chain is deeper than the limit of %u parents (V125)", VX_MAX_LAYERS - 1));
         rc = ask_resolver(disk, options, &parent, err);
         if (rc < 0)
             return rc;
-        rc = open_layer(disk, parent, options, err);
+        rc = check_circle(disk, parent, err);
+        if (rc == VHDX_OK)
+            rc = open_layer(disk, parent, options, err);
         if (rc < 0) {
             vhdx_storage_close(parent);
             return rc;

@@ -2,7 +2,8 @@
  * Creating an image (docs/vhdx-format.md 9.1, 9.2).
  *
  *   N1  The identifier is written last, after a flush of everything else: an interrupted creation is no VHDX file.
- *   N2  An old file's identifier goes first, with a flush of its own: what is half overwritten is no VHDX file either.
+ *   N2  An old file's identifier goes first, with a flush of its own: what is half overwritten is no VHDX file
+ *       either.
  *   N3  The log is written with zeros, so that no log entry ever waits for host space or fails for want of it.
  */
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "format/bat.h"
+#include "ops/create.h"
 #include "ops/job.h"
 #include "ops/layout_new.h"
 #include "storage/storage.h"
@@ -169,15 +171,13 @@ create_steps(struct creation *c, struct vhdx_error *err)
     return rc == VHDX_OK ? write_identifier(c, err) : rc;
 }
 
-int
-vhdx_create_on_storage(struct vhdx_storage *storage, const struct vhdx_create_options *options,
-                       const struct vhdx_progress *progress, struct vhdx_error *err)
+static int
+create_on_storage(struct vhdx_storage *storage, const struct vx_new_layout *layout,
+                  const struct vhdx_progress *progress, struct vhdx_error *err)
 {
-    struct creation c = { .storage = storage, .progress = progress };
-    int             rc = vx_new_layout_init(&c.layout, options, NULL, err);
+    struct creation c = { .storage = storage, .layout = *layout, .progress = progress };
+    int             rc;
 
-    if (rc < 0)
-        return rc;
     c.window = vx_alloc(WINDOW_SIZE);
     if (c.window == NULL)
         return vx_fail_memory(err, "creating an image");
@@ -187,26 +187,42 @@ vhdx_create_on_storage(struct vhdx_storage *storage, const struct vhdx_create_op
 }
 
 int
-vhdx_create_path(const char *path, bool overwrite, const struct vhdx_create_options *options,
-                 const struct vhdx_progress *progress, struct vhdx_error *err)
+vx_create_path(const char *path, bool overwrite, const struct vx_new_layout *layout,
+               const struct vhdx_progress *progress, struct vhdx_error *err)
 {
     struct vhdx_storage *storage;
-    struct vx_new_layout probe;
     bool                 is_new = true;
-    int                  rc = vx_new_layout_init(&probe, options, NULL, err); /* nothing is touched for bad options */
+    int                  rc = vhdx_storage_open_path(&storage, path, VHDX_STORAGE_WRITE | VHDX_STORAGE_CREATE, err);
 
-    if (rc < 0)
-        return rc;
-    rc = vhdx_storage_open_path(&storage, path, VHDX_STORAGE_WRITE | VHDX_STORAGE_CREATE, err);
     if (rc == VHDX_E_EXISTS && overwrite) {
         is_new = false;
         rc = vhdx_storage_open_path(&storage, path, VHDX_STORAGE_WRITE, err);
     }
     if (rc < 0)
         return rc;
-    rc = vhdx_create_on_storage(storage, options, progress, err);
+    rc = create_on_storage(storage, layout, progress, err);
     if (rc < 0 && is_new)
         unlink(path);
     vhdx_storage_close(storage);
     return rc;
+}
+
+int
+vhdx_create_on_storage(struct vhdx_storage *storage, const struct vhdx_create_options *options,
+                       const struct vhdx_progress *progress, struct vhdx_error *err)
+{
+    struct vx_new_layout layout;
+    int                  rc = vx_new_layout_init(&layout, options, NULL, err);
+
+    return rc == VHDX_OK ? create_on_storage(storage, &layout, progress, err) : rc;
+}
+
+int
+vhdx_create_path(const char *path, bool overwrite, const struct vhdx_create_options *options,
+                 const struct vhdx_progress *progress, struct vhdx_error *err)
+{
+    struct vx_new_layout layout;
+    int                  rc = vx_new_layout_init(&layout, options, NULL, err); /* bad options touch nothing */
+
+    return rc == VHDX_OK ? vx_create_path(path, overwrite, &layout, progress, err) : rc;
 }

@@ -235,6 +235,14 @@ vx_new_layout_init(struct vx_new_layout *out, const struct vhdx_create_options *
 }
 
 void
+vx_new_layout_add_items(struct vx_new_layout *layout, const struct vx_new_item *items, size_t item_count)
+{
+    layout->items = items;
+    layout->item_count = item_count;
+    place_structures(layout);
+}
+
+void
 vx_new_layout_identifier(const struct vx_new_layout *layout, uint8_t slot[VX_IDENTIFIER_SIZE])
 {
     vx_identifier_encode(slot, layout->creator);
@@ -268,7 +276,7 @@ vx_new_layout_region_table(const struct vx_new_layout *layout, uint8_t b[VX_REGI
     table->regions[1] = (struct vx_region){
         .guid        = vx_guid_region_metadata,
         .file_offset = layout->metadata_offset,
-        .length      = (uint32_t)layout->metadata_length, /* at most 2 MiB */
+        .length      = (uint32_t)layout->metadata_length, /* below 4 GiB */
         .flags       = 1,
     };
     vx_region_table_encode(b, table);
@@ -279,7 +287,11 @@ vx_new_layout_region_table(const struct vx_new_layout *layout, uint8_t b[VX_REGI
 size_t
 vx_new_layout_metadata_length(const struct vx_new_layout *layout)
 {
-    return VX_METADATA_TABLE_SIZE + METADATA_ITEM_BYTES + layout->locator.length;
+    size_t length = VX_METADATA_TABLE_SIZE + METADATA_ITEM_BYTES + layout->locator.length;
+
+    for (size_t i = 0; i < layout->item_count; i++)
+        length += layout->items[i].length;
+    return length;
 }
 
 void
@@ -288,6 +300,20 @@ vx_new_layout_metadata(const struct vx_new_layout *layout, uint8_t *out)
     size_t length;
 
     vx_metadata_encode_new(out, &length, &layout->metadata, layout->locator.item, layout->locator.length);
+    for (size_t i = 0; i < layout->item_count; i++) {
+        const struct vx_new_item      *item = &layout->items[i];
+        const struct vx_metadata_entry entry = {
+            .item_id = item->item_id,
+            .offset  = item->length > 0 ? (uint32_t)length : 0, /* V81: an empty item lies nowhere */
+            .length  = item->length,
+            .flags   = item->flags,
+        };
+
+        vx_metadata_table_append(out, &entry);
+        if (item->length > 0)
+            memcpy(out + length, item->bytes, item->length);
+        length += item->length;
+    }
 }
 
 uint64_t

@@ -28,6 +28,14 @@ struct vx_new_locator {
     uint32_t       length; /* bytes */
 };
 
+/* A metadata item beyond those that every image has: copied from a parent.  Borrowed by the layout. */
+struct vx_new_item {
+    struct vhdx_guid item_id;
+    uint32_t         flags;  /* VX_ITEM_* */
+    uint32_t         length; /* bytes */
+    const uint8_t   *bytes;
+};
+
 struct vx_new_layout {
     enum vhdx_image_type  type;
     struct vx_geometry    geometry;
@@ -35,6 +43,8 @@ struct vx_new_layout {
     struct vx_header      header;    /* copy 0 carries its sequence number, copy 1 the next one */
     const char           *creator;   /* borrowed from the options, or static */
     struct vx_new_locator locator;   /* length 0: none */
+    const struct vx_new_item *items;
+    size_t                item_count;
     uint64_t log_offset,      log_length;
     uint64_t metadata_offset, metadata_length;
     uint64_t bat_offset,      bat_length;
@@ -51,6 +61,10 @@ struct vx_new_layout {
  */
 int vx_new_layout_init(struct vx_new_layout *out, const struct vhdx_create_options *options,
                        const struct vx_new_locator *locator, struct vhdx_error *err);
+
+/* Add items behind the locator; what lies behind the metadata region moves on.  The caller bounds their number and
+ * lengths: VX_MAX_METADATA_ENTRIES with the six that may be there already, and a region below 4 GiB. */
+void vx_new_layout_add_items(struct vx_new_layout *layout, const struct vx_new_item *items, size_t item_count);
 
 /* The 64 KiB slot at file offset 0. */
 void vx_new_layout_identifier(const struct vx_new_layout *layout, uint8_t slot[VX_IDENTIFIER_SIZE]);

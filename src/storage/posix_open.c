@@ -69,6 +69,19 @@ check_access(int descriptor, bool is_writer, struct vhdx_error *err)
                    descriptor, is_writer ? "reading and writing" : "reading");
 }
 
+/* A device has many nodes and is one. */
+static struct vhdx_storage_identity
+identify(const struct stat *status)
+{
+    const bool is_device = S_ISBLK(status->st_mode);
+
+    return (struct vhdx_storage_identity){
+        .is_known = true,
+        .device = (uint64_t)(is_device ? status->st_rdev : status->st_dev),
+        .file_number = is_device ? 0 : (uint64_t)status->st_ino, /* no file has the number 0 */
+    };
+}
+
 static int
 make_storage(struct vhdx_storage **out, int descriptor, const struct stat *status, const char *name, bool is_writer,
              struct vhdx_error *err)
@@ -83,6 +96,7 @@ make_storage(struct vhdx_storage **out, int descriptor, const struct stat *statu
     }
     posix->storage.methods = &vx_posix_methods;
     posix->storage.name = posix->name = copy;
+    posix->storage.identity = identify(status);
     posix->descriptor = descriptor;
     posix->is_block_device = S_ISBLK(status->st_mode);
     vx_posix_find_traits(&posix->storage.traits, descriptor, status, !is_writer);

@@ -619,6 +619,34 @@ test_descriptors(void **state)
     assert_int_equal(vhdx_storage_open_descriptor(&storage, -1, NULL, 0, &err), VHDX_E_IO);
 }
 
+/* By two names, or opened twice, a file is one; another file, and memory, is not it. */
+static void
+test_identity(void **state)
+{
+    char other_name[112];
+    struct vhdx_storage *storage = create(), *again, *other;
+
+    (void)state;
+    snprintf(other_name, sizeof other_name, "%s-2", path);
+    assert_int_equal(link(path, other_name), 0);
+    vhdx_storage_close(storage);
+    assert_int_equal(vhdx_storage_open_path(&storage, path, 0, &err), VHDX_OK);
+    assert_int_equal(vhdx_storage_open_path(&again, other_name, 0, &err), VHDX_OK);
+    assert_true(vx_identity_equal(&storage->identity, &again->identity));
+    vhdx_storage_close(again);
+    assert_int_equal(unlink(other_name), 0);
+
+    assert_int_equal(vhdx_storage_open_path(&other, other_name, VHDX_STORAGE_CREATE, &err), VHDX_OK);
+    assert_false(vx_identity_equal(&storage->identity, &other->identity));
+    vhdx_storage_close(other);
+    assert_int_equal(unlink(other_name), 0);
+
+    assert_int_equal(vhdx_storage_new_memory(&other, 0, &err), VHDX_OK);
+    assert_false(vx_identity_equal(&other->identity, &other->identity));
+    vhdx_storage_close(other);
+    vhdx_storage_close(storage);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int
@@ -640,6 +668,7 @@ main(void)
         TEST(test_existing_file_is_kept),
         TEST(test_creation_fails),
         TEST(test_descriptors),
+        TEST(test_identity),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

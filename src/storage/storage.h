@@ -61,6 +61,13 @@ int vx_storage_next_data(struct vhdx_storage *storage, uint64_t file_offset, uin
 int vx_storage_read_prefix(struct vhdx_storage *storage, void *buffer, size_t length, uint64_t file_offset,
                            size_t *got, struct vhdx_error *err);
 
+/* Are both known, and the same file? */
+static inline bool
+vx_identity_equal(const struct vhdx_storage_identity *a, const struct vhdx_storage_identity *b)
+{
+    return a->is_known && b->is_known && a->device == b->device && a->file_number == b->file_number;
+}
+
 /* The storage's name, or "image". */
 const char *vx_storage_name(const struct vhdx_storage *storage);
 

@@ -1,0 +1,119 @@
+/* Jobs over chains of differencing images: making, finding, merging, rebasing, flattening and comparing them. */
+#ifndef VHDX_CHAIN_H
+#define VHDX_CHAIN_H
+
+#include <vhdx/ops.h>
+#include <vhdx/parents.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Create a differencing image (docs/vhdx-format.md 9.3): every item that belongs to the virtual disk is copied from
+ * the parent; the locator gets parent_linkage, relative_path, absolute_win32_path (through the maps, or as WSL
+ * mounts drives, else as if "/" were C:), volume_path where a map names a volume, and parent_linkage2 of zeros.
+ *
+ *   options->virtual_size   0: the parent's; larger is allowed, smaller is not
+ *   options->block_size     0: 2 MiB
+ *   options                 may be NULL; type is not looked at, sector sizes and disk id are the parent's unless
+ *   given,
+ *                           and only the physical sector size may be another
+ *   parents                 how to find the parents of the parent, which must be there; NULL or mode NONE: they are
+ *   not
+ *                           looked for
+ *   errors                  VHDX_E_INVALID, _EXISTS, _IN_USE (the parent is open for writing), _NO_PARENT, ...
+ */
+int vhdx_create_child_path(const char *path, bool overwrite, const char *parent_path,
+                           const struct vhdx_create_options *options, const struct vhdx_parents_options *parents,
+                           struct vhdx_error *err);
+
+/* --- searching --- */
+
+/* One image of a folder: its header and metadata were read, nothing else.  Borrowed for the call. */
+struct vhdx_found_image {
+    const char              *path;
+    const struct vhdx_info  *info;  /* NULL when nothing could be read */
+    const struct vhdx_error *error; /* code 0: all is well.  With info: its log could not be replayed, which happens
+                                     * beside a writer; info tells of the file without it */
+};
+typedef int (*vhdx_found)(void *context, const struct vhdx_found_image *image); /* non-zero ends the search */
+
+/*
+ * Every regular file in a folder (not below, not through symbolic links) that ends in .vhdx, .avhdx or .vhds or
+ * begins with a VHDX signature, in order of name.  Files are opened without locks, read-only, their parents are
+ * not.
+ *
+ *   max_files   0: 1000.  Images beyond that, and other files beyond that whose signature would have to be looked
+ *   at,
+ *               are left out: *was_cut.  was_cut may be NULL
+ *   returns     0, what `each` returned when it ended the search, or a code
+ */
+int vhdx_scan_folder(const char *folder, unsigned max_files, vhdx_found each, void *context, bool *was_cut,
+                     struct vhdx_error *err);
+
+/*
+ * The images that name this one as their parent by GUID, in its own folder and the ones in `also`; each folder is
+ * scanned as above, once.  The image itself is opened without locks.
+ */
+int vhdx_find_children(const char *path, const char *const *also, size_t also_count, vhdx_found each, void *context,
+                       bool *was_cut, struct vhdx_error *err);
+
+/* --- merge (9.8) --- */
+
+struct vhdx_chain_options {
+    const struct vhdx_parents_options *parents;
+    const char *const *also;             /* more folders to search for siblings and children */
+    size_t             also_count;
+    bool               orphan_siblings;  /* go on although other children of the target break */
+    bool               force;            /* of relink: without proof that the content is the one expected */
+    bool               dry_run;          /* plan only: nothing is written */
+    bool               delete_merged;    /* of merge: remove the files that were merged, when all is done */
+};
+
+/* What a job is about to do or has done, a line each, for people: "copies 12 MiB from a.avhdx to base.vhdx".  Borrowed. */
+typedef void (*vhdx_say)(void *context, const char *line);
+
+struct vhdx_chain_result {
+    uint64_t bytes_copied; /* or to be copied, of a dry run */
+    uint64_t blocks_changed;
+    unsigned images_relinked;
+};
+
+/*
+ * Merge an image into its parent, or into the ancestor `into_path` (NULL: its parent).  By the steps of 9.8: the
+ * chain read through the image never changes, an interrupted merge is finished by calling again.
+ *
+ *   errors  VHDX_E_IN_USE (siblings would break; they are named in the error and said), _NO_PARENT, ...
+ */
+int vhdx_merge_path(const char *path, const char *into_path, const struct vhdx_chain_options *options, vhdx_say say,
+                    void *context, const struct vhdx_progress *progress, struct vhdx_chain_result *out,
+                    struct vhdx_error *err);
+
+/* Point an image at another file or place of its parent: path and GUID only.  Needs proof that the content is the one
+ * expected (the GUID matches, or the old parent is there and reads the same), or options->force. */
+int vhdx_relink_path(const char *path, const char *parent_path, const struct vhdx_chain_options *options, vhdx_say say,
+                     void *context, const struct vhdx_progress *progress, struct vhdx_chain_result *out,
+                     struct vhdx_error *err);
+
+/* Give an image another parent and keep what it reads as: what differs between the old and the new is copied up first. */
+int vhdx_rebase_path(const char *path, const char *parent_path, const struct vhdx_chain_options *options, vhdx_say say,
+                     void *context, const struct vhdx_progress *progress, struct vhdx_chain_result *out,
+                     struct vhdx_error *err);
+
+/* Make an image stand alone, in place (9.7, differencing to dynamic). */
+int vhdx_flatten_path(const char *path, const struct vhdx_chain_options *options, vhdx_say say, void *context,
+                      const struct vhdx_progress *progress, struct vhdx_chain_result *out, struct vhdx_error *err);
+
+/* --- difference --- */
+
+/* A range that differs between two disks.  Where `a` and `b` are points of one chain the tables decide and ranges come in whole
+ * sectors or blocks (a range may be reported though its bytes are equal); else contents decide. */
+typedef int (*vhdx_differs)(void *context, uint64_t guest_offset, uint64_t length, bool is_zero_in_b);
+int vhdx_diff(struct vhdx_disk *a, struct vhdx_disk *b, vhdx_differs each, void *context,
+              const struct vhdx_progress *progress, struct vhdx_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
