@@ -61,6 +61,7 @@ struct run {
     uint8_t                    data_write_guid[16];
     bool                       expects_failure; /* a failure or stop was armed: operations may fail */
     bool                       has_failed;      /* the caller was told of a failure in this session */
+    bool                       is_failed;       /* ... and that the image takes no more writes, or that a flush failed */
     bool                       is_over;         /* no more operations in this round */
     bool                       is_in_crash;     /* the judge runs: its own storages have no say */
     bool                       lost_flush;      /* a flush failed in this boot: what is readable may not be stored */
@@ -102,7 +103,11 @@ int do_zero(struct run *run, uint64_t guest_offset, uint64_t length);
 int do_trim(struct run *run, uint64_t guest_offset, uint64_t length);
 int do_flush(struct run *run);
 void do_read(struct run *run, size_t slot);
+void do_drop_bitmap(struct run *run);
+/* Close the image, not the session; false after a violation. */
+bool do_close(struct run *run);
 
+/* Open; false after a violation, or when the failure that was armed hit the open (has_failed). */
 bool begin_session(struct run *run);
 /* End it; false after a violation.  After END_POWER, and END_CLOSE where reads tell what is stored, the oracle begins anew. */
 bool end_session(struct run *run, enum end end);

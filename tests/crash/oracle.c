@@ -144,8 +144,7 @@ is_touched(const struct oracle *oracle, const struct oracle_slot *slot)
 uint64_t
 oracle_begin(struct oracle *oracle, uint64_t guest_offset, uint64_t length, uint32_t value, enum oracle_kind kind)
 {
-    struct oracle_entry entry = { .started = oracle_now(oracle), .ended = UINT64_MAX, .value = value,
-                                  .is_refused = kind == ORACLE_REFUSED };
+    struct oracle_entry entry = { .started = oracle_now(oracle), .ended = UINT64_MAX, .value = value };
     uint64_t end = guest_offset + length;
 
     while (guest_offset < end) {
@@ -165,7 +164,7 @@ oracle_begin(struct oracle *oracle, uint64_t guest_offset, uint64_t length, uint
 }
 
 void
-oracle_end(struct oracle *oracle, uint64_t started, bool is_certain)
+oracle_end(struct oracle *oracle, uint64_t started, enum oracle_outcome outcome)
 {
     uint64_t now = oracle_now(oracle);
     size_t i, k;
@@ -177,7 +176,8 @@ oracle_end(struct oracle *oracle, uint64_t started, bool is_certain)
             if (entry->started != started)
                 continue;
             entry->ended = now;
-            entry->is_certain = is_certain;
+            entry->is_certain = outcome == ORACLE_WELL;
+            entry->is_refused = outcome == ORACLE_REFUSED;
             break;
         }
     }

@@ -68,14 +68,17 @@ void     oracle_describe(const struct oracle *oracle, const uint8_t cell[CELL], 
 
 enum oracle_kind {
     ORACLE_PLAIN,         /* write or zero: the value supersedes what was there */
-    ORACLE_TRIM_OF_CHILD, /* whole blocks that never held anything, and parts of blocks, may keep the parent's data */
-    ORACLE_REFUSED        /* the image had failed before */
+    ORACLE_TRIM_OF_CHILD  /* whole blocks that never held anything, and parts of blocks, may keep the parent's data */
 };
 /* An operation begins, on [guest_offset, + length).  Returns its start, which is its name below. */
 uint64_t oracle_begin(struct oracle *oracle, uint64_t guest_offset, uint64_t length, uint32_t value,
                       enum oracle_kind kind);
-/* It ended.  is_certain: it succeeded and supersedes what was there. */
-void oracle_end(struct oracle *oracle, uint64_t started, bool is_certain);
+enum oracle_outcome {
+    ORACLE_WELL,    /* it supersedes what was there */
+    ORACLE_BADLY,   /* it may have done some of it */
+    ORACLE_REFUSED  /* nothing was done: its value must never be seen */
+};
+void oracle_end(struct oracle *oracle, uint64_t started, enum oracle_outcome outcome);
 
 uint64_t oracle_now(struct oracle *oracle);
 /* A flush that was asked for at this time has been acknowledged. */

@@ -75,15 +75,16 @@ note_answer(struct run *run, int rc, const char *what, const struct vhdx_error *
         return;
     }
     run->has_failed = true;
-    oracle_flush_failed(&run->oracle);
+    run->is_failed = run->is_failed || rc == VHDX_E_FAILED;
 }
 
-static enum oracle_kind
-kind_of(const struct run *run, bool is_trim)
+/* An image that had failed before refuses: then nothing of the operation may ever be seen. */
+static enum oracle_outcome
+outcome_of(int rc, bool had_failed)
 {
-    if (run->has_failed)
-        return ORACLE_REFUSED;
-    return is_trim && run->config->type == VHDX_TYPE_DIFFERENCING ? ORACLE_TRIM_OF_CHILD : ORACLE_PLAIN;
+    if (rc == VHDX_OK)
+        return ORACLE_WELL;
+    return rc == VHDX_E_FAILED && had_failed ? ORACLE_REFUSED : ORACLE_BADLY;
 }
 
 int
@@ -92,6 +93,7 @@ do_write(struct run *run, uint64_t guest_offset, uint64_t length)
     struct vhdx_error err = { .message = "" };
     uint8_t *bytes = malloc((size_t)length);
     uint32_t value = ++run->oracle.last_value;
+    bool had_failed = run->has_failed;
     uint64_t name;
     int rc;
 
@@ -100,9 +102,9 @@ do_write(struct run *run, uint64_t guest_offset, uint64_t length)
     oracle_stamp(&run->oracle, bytes, (size_t)length, guest_offset, value);
     trace(run, "write %lu: %llu + %llu", (unsigned long)value, (unsigned long long)guest_offset,
           (unsigned long long)length);
-    name = oracle_begin(&run->oracle, guest_offset, length, value, kind_of(run, false));
+    name = oracle_begin(&run->oracle, guest_offset, length, value, ORACLE_PLAIN);
     rc = vx_image_write(run->image, bytes, (size_t)length, guest_offset, &err);
-    oracle_end(&run->oracle, name, rc == VHDX_OK);
+    oracle_end(&run->oracle, name, outcome_of(rc, had_failed));
     note_answer(run, rc, "write", &err);
     free(bytes);
     return rc;
@@ -112,12 +114,13 @@ int
 do_zero(struct run *run, uint64_t guest_offset, uint64_t length)
 {
     struct vhdx_error err = { .message = "" };
-    uint64_t name = oracle_begin(&run->oracle, guest_offset, length, VALUE_ZERO, kind_of(run, false));
+    uint64_t name = oracle_begin(&run->oracle, guest_offset, length, VALUE_ZERO, ORACLE_PLAIN);
+    bool had_failed = run->has_failed;
     int rc;
 
     trace(run, "zero %llu + %llu", (unsigned long long)guest_offset, (unsigned long long)length);
     rc = vx_image_zero(run->image, guest_offset, length, false, &err);
-    oracle_end(&run->oracle, name, rc == VHDX_OK);
+    oracle_end(&run->oracle, name, outcome_of(rc, had_failed));
     note_answer(run, rc, "zero", &err);
     return rc;
 }
@@ -126,15 +129,17 @@ int
 do_trim(struct run *run, uint64_t guest_offset, uint64_t length)
 {
     struct vhdx_error err = { .message = "" };
+    bool had_failed = run->has_failed;
     uint64_t name = 0;
     int rc;
 
     if (run->config->type != VHDX_TYPE_FIXED) /* which trims nothing */
-        name = oracle_begin(&run->oracle, guest_offset, length, VALUE_ZERO, kind_of(run, true));
+        name = oracle_begin(&run->oracle, guest_offset, length, VALUE_ZERO,
+                            run->config->type == VHDX_TYPE_DIFFERENCING ? ORACLE_TRIM_OF_CHILD : ORACLE_PLAIN);
     trace(run, "trim %llu + %llu", (unsigned long long)guest_offset, (unsigned long long)length);
     rc = vx_image_trim(run->image, guest_offset, length, &err);
     if (name != 0)
-        oracle_end(&run->oracle, name, rc == VHDX_OK);
+        oracle_end(&run->oracle, name, outcome_of(rc, had_failed));
     note_answer(run, rc, "trim", &err);
     return rc;
 }
@@ -150,7 +155,10 @@ do_flush(struct run *run)
     rc = vx_image_flush(run->image, &err);
     trace(run, "flush asked at %llu: %s", (unsigned long long)asked, rc == VHDX_OK ? "done" : err.message);
     note_answer(run, rc, "flush", &err);
-    if (rc == VHDX_OK) {
+    if (rc < 0) {
+        run->is_failed = true;
+        oracle_flush_failed(&run->oracle);
+    } else {
         oracle_flushed(&run->oracle, asked);
         try_crash(run, run->density * 2);
     }
@@ -180,7 +188,7 @@ do_read(struct run *run, size_t slot)
     }
 }
 
-static void
+void
 do_drop_bitmap(struct run *run)
 {
     struct vhdx_error err = { .message = "" };
@@ -297,8 +305,7 @@ begin_session(struct run *run)
 {
     struct vhdx_error err = { .message = "" };
 
-    run->has_failed = false;
-    run->expects_failure = false;
+    run->has_failed = run->is_failed = false;
     run->is_over = false;
     if (vx_fault_open(&run->storage, run->disk, false, &err) < 0)
         return violated(run, "%s", err.message);
@@ -306,13 +313,16 @@ begin_session(struct run *run)
     vx_fault_set_hook(run->disk, on_call, run);
     if (fixture_open(run, &run->image, run->storage, true, &err) < 0) {
         run->image = NULL;
-        return violated(run, "does not open for writing: %s", err.message);
+        if (!run->expects_failure)
+            return violated(run, "does not open for writing: %s", err.message);
+        run->has_failed = run->is_over = true;
+        return false;
     }
     return !run->is_violated;
 }
 
-static bool
-close_session(struct run *run)
+bool
+do_close(struct run *run)
 {
     struct vhdx_error err = { .message = "" };
     uint64_t asked = oracle_now(&run->oracle);
@@ -323,7 +333,7 @@ close_session(struct run *run)
     run->image = NULL;
     if (rc < 0) {
         note_answer(run, rc, "close", &err);
-    } else if (run->has_failed && !run->is_violated) {
+    } else if (run->is_failed && !run->is_violated) {
         return violated(run, "close of an image that had failed reports success");
     } else {
         oracle_flushed(&run->oracle, asked);
@@ -359,8 +369,8 @@ end_session(struct run *run, enum end end)
     bool is_good = !run->is_violated;
 
     vx_fault_set_hook(run->disk, on_call, run);
-    if (is_good && (end == END_CLOSE || end == END_FAILED_FLUSH))
-        is_good = close_session(run);
+    if (is_good && run->image != NULL && (end == END_CLOSE || end == END_FAILED_FLUSH))
+        is_good = do_close(run);
     if (run->image != NULL)
         vx_image_abandon(run->image);
     run->image = NULL;
@@ -438,6 +448,7 @@ run_rounds(struct run *run)
         enum end end = choose_end(run);
 
         crash_counts.rounds++;
+        run->expects_failure = false;
         if (!begin_session(run))
             break;
         arm_end(run, end);
