@@ -1,0 +1,264 @@
+/* See metadata_edit.h. */
+#include "ops/metadata_edit.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/guid.h"
+#include "base/memory.h"
+#include "format/sort.h"
+
+#define NO_ENTRY   UINT32_MAX
+#define ENTRY_SIZE 32u
+
+/* --- the computing --- */
+
+/* Entries that take space, to be sorted by where they lie. */
+struct order {
+    const struct vx_metadata_table *table;
+    uint32_t                        count;
+    uint16_t                        indexes[VX_MAX_METADATA_ENTRIES];
+};
+
+static bool
+lies_before(const void *context, size_t a, size_t b)
+{
+    const struct order *order = context;
+
+    return order->table->entries[order->indexes[a]].offset < order->table->entries[order->indexes[b]].offset;
+}
+
+static void
+swap_indexes(void *context, size_t a, size_t b)
+{
+    struct order *order = context;
+    uint16_t      kept = order->indexes[a];
+
+    order->indexes[a] = order->indexes[b];
+    order->indexes[b] = kept;
+}
+
+uint32_t
+vx_metadata_find_gap(const struct vx_metadata_table *table, uint32_t region_length, uint32_t length, uint32_t except)
+{
+    static const struct vx_sort_order by_offset = { lies_before, swap_indexes };
+    struct order order = { .table = table };
+    uint64_t     at = VX_METADATA_TABLE_SIZE;
+
+    for (uint32_t i = 0; i < table->entry_count; i++) {
+        if (i != except && table->entries[i].length > 0)
+            order.indexes[order.count++] = (uint16_t)i;
+    }
+    vx_sort(&order, order.count, &by_offset);
+    for (uint32_t i = 0; i < order.count; i++) {
+        const struct vx_metadata_entry *entry = &table->entries[order.indexes[i]];
+
+        if (entry->offset >= at && entry->offset - at >= length)
+            return (uint32_t)at;
+        at = vx_max_u64(at, (uint64_t)entry->offset + entry->length);
+    }
+    return at + length <= region_length ? (uint32_t)at : 0;
+}
+
+uint32_t
+vx_metadata_index_of(const struct vx_metadata_table *table, const struct vhdx_guid *item_id, bool is_user)
+{
+    for (uint32_t i = 0; i < table->entry_count; i++) {
+        if (((table->entries[i].flags & VX_ITEM_IS_USER) != 0) == is_user &&
+            vhdx_guid_equal(&table->entries[i].item_id, item_id))
+            return i;
+    }
+    return NO_ENTRY;
+}
+
+void
+vx_metadata_remove_entry(struct vx_metadata_table *table, uint32_t index)
+{
+    table->entry_count--;
+    memmove(&table->entries[index], &table->entries[index + 1],
+            (table->entry_count - index) * sizeof table->entries[0]);
+}
+
+/* --- the edit --- */
+
+int
+vx_metadata_edit_new(struct vx_metadata_edit **out, struct vx_image *image, struct vhdx_error *err)
+{
+    struct vx_metadata_edit *edit = vx_alloc_zeroed(1, sizeof *edit);
+    int                      rc;
+
+    if (edit == NULL)
+        return vx_fail_memory(err, "an edit of the metadata");
+    edit->image = image;
+    edit->region = vx_image_metadata_region(image);
+    rc = vx_image_read_structure(image, edit->old_table, sizeof edit->old_table, edit->region.file_offset, err);
+    if (rc == VHDX_OK)
+        rc = vx_metadata_table_decode(&edit->table, edit->old_table, edit->region.file_offset, err);
+    if (rc < 0) {
+        vx_metadata_edit_free(edit);
+        return rc;
+    }
+    *out = edit;
+    return VHDX_OK;
+}
+
+void
+vx_metadata_edit_free(struct vx_metadata_edit *edit)
+{
+    if (edit != NULL)
+        vx_free(edit->edits);
+    vx_free(edit);
+}
+
+/* Room for `count` more edits. */
+static int
+reserve(struct vx_metadata_edit *edit, size_t count, struct vhdx_error *err)
+{
+    size_t          wanted = edit->edit_count + count;
+    struct vx_edit *edits;
+
+    if (wanted <= edit->edit_capacity)
+        return VHDX_OK;
+    wanted += wanted / 2 + 8;
+    edits = vx_realloc_array(edit->edits, wanted, sizeof *edits);
+    if (edits == NULL)
+        return vx_fail_memory(err, "an edit of the metadata");
+    edit->edits = edits;
+    edit->edit_capacity = wanted;
+    return VHDX_OK;
+}
+
+/* Where the item goes: its old place when it fits (E2), else a gap. */
+static int
+place(struct vx_metadata_edit *edit, uint32_t index, uint32_t length, uint32_t *offset, struct vhdx_error *err)
+{
+    const struct vx_metadata_entry *old = index != NO_ENTRY ? &edit->table.entries[index] : NULL;
+
+    *offset = 0;
+    if (length == 0)
+        return VHDX_OK;
+    if (old != NULL && length <= old->length) {
+        *offset = old->offset;
+        return VHDX_OK;
+    }
+    *offset = vx_metadata_find_gap(&edit->table, edit->region.length, length, index);
+    if (*offset == 0)
+        return vx_fail(err, VHDX_E_LIMIT, VHDX_PART_METADATA, edit->region.file_offset,
+                       "the metadata region of %" PRIu32 " bytes has no gap for an item of %" PRIu32 " bytes",
+                       edit->region.length, length);
+    return VHDX_OK;
+}
+
+int
+vx_metadata_edit_set(struct vx_metadata_edit *edit, const struct vhdx_guid *item_id, uint32_t flags,
+                     const uint8_t *bytes, uint32_t length, struct vhdx_error *err)
+{
+    uint32_t index = vx_metadata_index_of(&edit->table, item_id, (flags & VX_ITEM_IS_USER) != 0);
+    uint32_t offset;
+    int      rc = place(edit, index, length, &offset, err);
+
+    if (rc == VHDX_OK)
+        rc = reserve(edit, 1, err);
+    if (rc == VHDX_OK && index == NO_ENTRY && edit->table.entry_count == VX_MAX_METADATA_ENTRIES)
+        rc = vx_fail(err, VHDX_E_LIMIT, VHDX_PART_METADATA, edit->region.file_offset,
+                     "the metadata table is full: it has %u entries", VX_MAX_METADATA_ENTRIES);
+    if (rc < 0)
+        return rc;
+    if (index == NO_ENTRY)
+        index = edit->table.entry_count++;
+    edit->table.entries[index] = (struct vx_metadata_entry){ .item_id = *item_id, .offset = offset,
+                                                             .length = length, .flags = flags };
+    if (length > 0)
+        edit->edits[edit->edit_count++] = (struct vx_edit){ .file_offset = edit->region.file_offset + offset,
+                                                            .length = length, .bytes = bytes };
+    return VHDX_OK;
+}
+
+void
+vx_metadata_edit_remove(struct vx_metadata_edit *edit, const struct vhdx_guid *item_id, bool is_user)
+{
+    uint32_t index = vx_metadata_index_of(&edit->table, item_id, is_user);
+
+    if (index != NO_ENTRY)
+        vx_metadata_remove_entry(&edit->table, index);
+}
+
+/* The table as bytes.  What is no entry before or after stays as it is: Hyper-V leaves stale slots behind, and nobody
+ * reads them. */
+static void
+encode_table(struct vx_metadata_edit *edit)
+{
+    uint32_t count = vx_le16(edit->old_table + 10);
+    size_t   used;
+
+    if (count < edit->table.entry_count)
+        count = edit->table.entry_count;
+    used = ENTRY_SIZE * ((size_t)count + 1); /* the table's header is as large as an entry */
+    vx_metadata_table_encode(edit->new_table, &edit->table);
+    memcpy(edit->new_table + 12, edit->old_table + 12, ENTRY_SIZE - 12);
+    memcpy(edit->new_table + used, edit->old_table + used, VX_METADATA_TABLE_SIZE - used);
+}
+
+/* Is this page of the table another one now? */
+static bool
+table_page_differs(const struct vx_metadata_edit *edit, size_t at)
+{
+    return memcmp(edit->old_table + at, edit->new_table + at, VX_PAGE) != 0;
+}
+
+size_t
+vx_metadata_edit_page_count(struct vx_metadata_edit *edit)
+{
+    size_t count = 0;
+
+    encode_table(edit);
+    for (size_t at = 0; at < VX_METADATA_TABLE_SIZE; at += VX_PAGE)
+        count += table_page_differs(edit, at);
+    for (size_t i = 0; i < edit->edit_count; i++) {
+        const struct vx_edit *e = &edit->edits[i];
+
+        count += (size_t)(vx_ceil_div(e->file_offset + e->length, VX_PAGE) - e->file_offset / VX_PAGE);
+    }
+    return count;
+}
+
+int
+vx_metadata_edit_is_change(struct vx_metadata_edit *edit, bool *out, struct vhdx_error *err)
+{
+    uint8_t now[VX_PAGE];
+
+    encode_table(edit);
+    *out = memcmp(edit->old_table, edit->new_table, VX_METADATA_TABLE_SIZE) != 0;
+    for (size_t i = 0; i < edit->edit_count && !*out; i++) {
+        const struct vx_edit *e = &edit->edits[i];
+
+        for (uint64_t at = 0; at < e->length && !*out; at += sizeof now) {
+            size_t n = (size_t)vx_min_u64(sizeof now, e->length - at);
+            int    rc = vx_image_read_structure(edit->image, now, n, e->file_offset + at, err);
+
+            if (rc < 0)
+                return rc;
+            *out = memcmp(now, (const uint8_t *)e->bytes + at, n) != 0;
+        }
+    }
+    return VHDX_OK;
+}
+
+int
+vx_metadata_edit_commit(struct vx_metadata_edit *edit, struct vhdx_error *err)
+{
+    int rc = reserve(edit, VX_METADATA_TABLE_SIZE / VX_PAGE, err);
+
+    if (rc < 0)
+        return rc;
+    encode_table(edit);
+    for (size_t at = 0; at < VX_METADATA_TABLE_SIZE; at += VX_PAGE) {
+        if (table_page_differs(edit, at))
+            edit->edits[edit->edit_count++] = (struct vx_edit){
+                .file_offset = edit->region.file_offset + at, .length = VX_PAGE, .bytes = edit->new_table + at,
+            };
+    }
+    return vx_image_edit(edit->image, edit->edits, edit->edit_count, err);
+}
