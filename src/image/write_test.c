@@ -1,6 +1,6 @@
 /*
- * Writes that meet: what another writer, a commit or a failure does in the middle of one.  A storage that calls back
- * stands in for the other thread, so that each meeting happens every time.
+ * Writes that meet: what another writer, a commit or a failure does in the middle of one.  A storage that calls
+ * back stands in for the other thread, so that each meeting happens every time.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -201,8 +201,8 @@ write_and_commit(struct meeting *meeting, uint64_t file_offset)
     return vx_image_flush(meeting->image, NULL);
 }
 
-/* A block whose old place was kept (an anchor) is written while a commit runs: the commit gathers what is freed, the
- * writer goes on with what is left of it. */
+/* A block whose old place was kept (an anchor) is written while a commit runs: the commit gathers what is freed,
+ * the writer goes on with what is left of it. */
 static void
 a_commit_passes_a_writer(void **state)
 {
