@@ -13,7 +13,10 @@
 #define STAMP_SIZE 512u
 
 /* Values of a sector.  Every write has one of its own from VALUE_FIRST on. */
-enum { VALUE_ZERO = 0, VALUE_PARENT = 1, VALUE_FIRST = 2, VALUE_TORN = UINT32_MAX };
+#define VALUE_ZERO   0u
+#define VALUE_PARENT 1u
+#define VALUE_FIRST  2u
+#define VALUE_TORN   UINT32_MAX
 
 void     stamp_put(uint8_t sector[STAMP_SIZE], uint64_t sector_index, uint32_t value);
 uint32_t stamp_get(const uint8_t sector[STAMP_SIZE], uint64_t sector_index); /* VALUE_TORN: none of ours */
