@@ -14,6 +14,7 @@
 
 #include "base/breakage.h"
 #include "crash.h"
+#include "directed.h"
 
 #define STATE_BOUND 60000u
 #define TIME_BOUND  120u /* seconds, for a breakage that makes the library hang */
@@ -21,7 +22,7 @@
 struct row {
     enum vx_breakage breakage;
     const char      *name;
-    const char      *configs[3]; /* of crash_configs: taken in turn */
+    const char      *biases[3]; /* configurations or directed cases, taken in turn */
 };
 
 #define ROW(name, ...) { VX_BREAK_##name, #name, { __VA_ARGS__ } }
@@ -42,19 +43,19 @@ static const struct row rows[] = {
     ROW(REPLAY_NO_EXTEND, "dynamic-512"),
     ROW(CLOSE_NO_FLUSH, "dynamic-512"),
     ROW(REPLAY_NO_FLUSH, "dynamic-512"),
-    ROW(HEADERS_ONE_FLUSH, "dynamic-512"),
+    ROW(HEADERS_ONE_FLUSH, "headers"),
     ROW(FLUSH_ERROR_IGNORED, "dynamic-512"),
     ROW(CLOSE_AFTER_FAILURE, "dynamic-512"),
-    ROW(FLUSH_BEFORE_GATHER, "threads", "child-threads"),
-    ROW(FLAG_RESET_LATE, "threads", "child-threads"),
-    ROW(APPLY_LIVE, "threads", "child-threads"),
+    ROW(FLUSH_BEFORE_GATHER, "edit-in-commit"),
+    ROW(FLAG_RESET_LATE, "edit-in-commit"),
+    ROW(APPLY_LIVE, "edit-in-commit"),
     ROW(COMMIT_IN_PIECES, "child", "many-pages"),
     ROW(TAKE_BACK_IN_QUARANTINE, "dynamic-512", "threads"),
-    ROW(REPLAY_NO_FIRST_FLUSH, "dynamic-512"),
+    ROW(REPLAY_NO_FIRST_FLUSH, "killed-in-commit"),
     ROW(PUNCHED_IS_FRESH, "dynamic-512"),
     ROW(REGROWN_IS_FRESH, "dynamic-512"),
-    ROW(BITMAP_REUSE_EARLY, "child"),
-    ROW(REPLAY_FROM_OLDEST, "child"),
+    ROW(BITMAP_REUSE_EARLY, "bitmap-goes"),
+    ROW(REPLAY_FROM_OLDEST, "bitmap-goes"),
 };
 
 /* What the process of a breakage says when it ends. */
@@ -64,36 +65,54 @@ struct verdict {
     char     how[sizeof ((struct run *)0)->violation];
 };
 
-static const struct crash_config *
-config_of(const struct row *row, uint64_t turn)
+static const char *
+bias_of(const struct row *row, uint64_t turn)
 {
-    const char *name;
-    size_t count = 0, i;
+    size_t count = 0;
 
-    while (count < 3 && row->configs[count] != NULL)
+    while (count < 3 && row->biases[count] != NULL)
         count++;
-    name = row->configs[turn % count];
+    return row->biases[turn % count];
+}
+
+static const struct crash_config *
+find_config(const char *name)
+{
+    size_t i;
+
     for (i = 0; i < crash_config_count; i++)
         if (strcmp(crash_configs[i].name, name) == 0)
             return &crash_configs[i];
-    fprintf(stderr, "breakages: no configuration %s\n", name);
+    fprintf(stderr, "breakages: no bias %s\n", name);
     exit(2);
+}
+
+/* True when nothing was noticed. */
+static bool
+run_bias(const struct row *row, uint64_t seed, char *how, size_t how_size)
+{
+    const struct directed *directed = directed_find(bias_of(row, seed));
+    struct run run;
+    bool is_good;
+
+    if (directed != NULL)
+        return directed_run(directed, seed, how, how_size);
+    run_begin(&run, find_config(bias_of(row, seed)), seed);
+    is_good = run_rounds(&run);
+    snprintf(how, how_size, "%s", run.violation);
+    run_end(&run);
+    return is_good;
 }
 
 static void
 search(const struct row *row, struct verdict *verdict)
 {
-    struct run run;
     uint64_t seed;
 
     for (seed = 1; !verdict->is_caught && crash_counts.states < STATE_BOUND; seed++) {
-        run_begin(&run, config_of(row, seed), seed);
         vx_breakage_for_tests = row->breakage;
-        verdict->is_caught = !run_rounds(&run);
-        vx_breakage_for_tests = VX_BREAK_NONE;
-        memcpy(verdict->how, run.violation, sizeof verdict->how);
+        verdict->is_caught = !run_bias(row, seed, verdict->how, sizeof verdict->how);
         verdict->runs = seed;
-        run_end(&run);
     }
     verdict->states = crash_counts.states;
 }

@@ -81,6 +81,8 @@ void fixture_forget(void);
 /* --- examine.c --- */
 /* Judge a file as a crash or a kill left it.  `disk` is changed by it.  False after a violation. */
 bool examine(struct run *run, struct vx_fault *disk, bool is_thorough);
+/* Writable opens of copies of the run's disk, cut or killed in the middle, and judged. */
+bool examine_replays(struct run *run, unsigned count);
 /* A power cut on a copy of the run's disk, as it is now; sometimes several. */
 void try_crash(struct run *run, unsigned chance);
 /* Read cells of an image: values, or false after a violation or a failure that was armed. */

@@ -503,6 +503,20 @@ examine(struct run *run, struct vx_fault *disk, bool is_thorough)
     return is_good;
 }
 
+bool
+examine_replays(struct run *run, unsigned count)
+{
+    bool is_good = true;
+
+    schedule_hold();
+    run->is_in_crash = true;
+    for (; is_good && count > 0; count--)
+        is_good = cut_replay(run, run->disk, false, 1);
+    run->is_in_crash = false;
+    schedule_release();
+    return is_good;
+}
+
 void
 try_crash(struct run *run, unsigned chance)
 {
