@@ -19,9 +19,10 @@
 #include "ops/stack.h"
 
 struct vx_merge {
-    struct vhdx_storage *const *storages; /* the image, what lies between, the target last; all but those in the middle of
-                                           * three or more open for writing.  The caller's */
+    struct vhdx_storage *const *storages; /* the image, what lies between, the target last.  The first and the last two
+                                           * open for writing.  The caller's */
     unsigned                    count;    /* 2 or more */
+    bool                        only_judge; /* the storages need not be open for writing */
     uint32_t                    log_length_for_tests;
     const struct vhdx_progress *progress; /* told of the copying */
 };

@@ -37,8 +37,14 @@ read_items(struct vx_merge_items *items, const struct vx_metadata_edit *from, ui
     uint8_t *p;
     int      rc = VHDX_OK;
 
-    for (uint32_t i = 0; i < from->table.entry_count; i++)
-        total += travels(&from->table.entries[i]) ? from->table.entries[i].length : 0;
+    for (uint32_t i = 0; i < from->table.entry_count; i++) {
+        const struct vx_metadata_entry *entry = &from->table.entries[i];
+
+        if (travels(entry) && (uint64_t)entry->offset + entry->length > from->region.length)
+            return vx_fail(err, VHDX_E_BAD_METADATA, VHDX_PART_METADATA, from->region.file_offset,
+                           "an item of the disk lies outside of the metadata region (V82)");
+        total += travels(entry) ? entry->length : 0;
+    }
     if (total > most)
         return vx_fail(err, VHDX_E_LIMIT, VHDX_PART_LOG, VHDX_NO_OFFSET,
                        "the log is too small: the items of the disk have %llu bytes and one entry of the target's log "

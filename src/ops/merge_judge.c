@@ -29,7 +29,7 @@ judge_writable(const struct vx_merge *merge, unsigned layer, struct vhdx_error *
 {
     struct vhdx_storage *storage = merge->storages[layer];
 
-    if (!storage->traits.is_read_only)
+    if (merge->only_judge || !storage->traits.is_read_only)
         return VHDX_OK;
     return vx_fail(err, VHDX_E_READ_ONLY, VHDX_PART_NONE, VHDX_NO_OFFSET, "%s is open read-only",
                    vx_storage_name(storage));
