@@ -17,7 +17,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/memory.h"
 #include "disk/parents.h"
 #include "format/layout.h"
 
@@ -282,28 +281,19 @@ bool
 vx_open_below(struct vx_found_file *out, const char *folder, bool only_here, const char *tail, locale_t locale,
               const char **why)
 {
-    struct walk *walk = vx_alloc_zeroed(1, sizeof *walk);
-    bool         is_found;
+    struct walk walk = { .only_here = only_here, .locale = locale };
 
-    if (walk == NULL) {
-        *why = "out of memory";
-        return false;
-    }
-    walk->only_here = only_here;
-    walk->locale = locale;
-    if (begin(walk, folder, tail)) {
-        while (!walk->is_found && take_step(walk))
+    if (begin(&walk, folder, tail)) {
+        while (!walk.is_found && take_step(&walk))
             continue;
-        for (unsigned i = 0; i <= walk->depth; i++)
-            close(walk->held[i]);
+        for (unsigned i = 0; i <= walk.depth; i++)
+            close(walk.held[i]);
     }
-    is_found = walk->is_found;
-    if (is_found) {
-        out->descriptor = walk->descriptor;
-        out->status = walk->status;
-        memcpy(out->name, walk->name, sizeof out->name);
+    if (walk.is_found) {
+        out->descriptor = walk.descriptor;
+        out->status = walk.status;
+        memcpy(out->name, walk.name, sizeof out->name);
     }
-    *why = walk->why;
-    vx_free(walk);
-    return is_found;
+    *why = walk.why;
+    return walk.is_found;
 }
