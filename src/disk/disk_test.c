@@ -31,6 +31,7 @@ make_image(uint64_t virtual_size, uint32_t sector_size)
 
     assert_int_equal(vhdx_storage_new_memory(&storage, 0, NULL), VHDX_OK);
     assert_int_equal(vhdx_create_on_storage(storage, &options, NULL, NULL), VHDX_OK);
+    assert_int_equal(vx_storage_zero(storage, VX_MIB, VX_MIB, VHDX_ZERO_RELEASE, NULL), VHDX_OK); /* memory of a log */
     return storage;
 }
 
@@ -360,7 +361,7 @@ bring_parent(void *context, const struct vhdx_parent_query *query, struct vhdx_s
 static int
 open_family(struct vhdx_disk **disk, struct vhdx_storage *child, struct family *family, unsigned flags)
 {
-    const struct vhdx_open_options options = { .flags = flags, .metadata_cache_bytes = 1,
+    const struct vhdx_open_options options = { .flags = flags, .metadata_cache_bytes = 65536,
                                                .resolve_parent = family != NULL ? bring_parent : NULL,
                                                .resolve_context = family };
     struct vhdx_error              err = { .message = "" };
