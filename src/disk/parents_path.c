@@ -123,19 +123,19 @@ vx_path_from_relative(char out[VX_PATH_SIZE], const char *windows, const char **
     return normalize(out, windows, true, why) && names_file(out, why);
 }
 
-/* "server\share" at *text: copied with two backslashes before it, passed over. */
+/* "server\share", copied with two backslashes before it; *rest is what comes after. */
 static bool
-take_share(char root[VX_PATH_SIZE], const char **text, const char **why)
+take_share(char root[VX_PATH_SIZE], const char *text, const char **rest, const char **why)
 {
-    size_t server = strcspn(*text, "\\/");
-    size_t share = (*text)[server] == '\0' ? 0 : strcspn(*text + server + 1, "\\/"), length = 0;
+    size_t server = strcspn(text, "\\/"), length = 0, share;
 
+    share = text[server] == '\0' ? 0 : strcspn(text + server + 1, "\\/");
     if (server == 0 || share == 0)
         return refuse(why, "it names no share");
-    if (!append(root, &length, "\\\\", 2, why) || !append(root, &length, *text, server, why) ||
-        !append(root, &length, "\\", 1, why) || !append(root, &length, *text + server + 1, share, why))
+    if (!append(root, &length, "\\\\", 2, why) || !append(root, &length, text, server, why) ||
+        !append(root, &length, "\\", 1, why) || !append(root, &length, text + server + 1, share, why))
         return false;
-    *text += server + 1 + share;
+    *rest = text + server + 1 + share;
     return true;
 }
 
@@ -173,13 +173,13 @@ vx_path_from_absolute(struct vx_windows_path *out, const char *windows, const ch
     if (is_extended)
         text += 4;
     if (is_extended && begins_with(text, "UNC\\"))
-        text += 4, is_good = take_share(out->root, &text, why);
+        is_good = take_share(out->root, text + 4, &text, why);
     else if (is_letter(text[0]) && text[1] == ':')
         is_good = take_drive(out->root, &text, why);
     else if (begins_with(text, "Volume{"))
         is_good = take_volume(out->root, &text, why);
     else if (!is_extended && is_separator(text[0]) && is_separator(text[1]) && text[2] != '.' && text[2] != '?')
-        text += 2, is_good = take_share(out->root, &text, why);
+        is_good = take_share(out->root, text + 2, &text, why);
     else
         return refuse(why, "it is no path of Windows");
     return is_good && normalize(out->tail, text, false, why);

@@ -84,8 +84,11 @@ read_all(int descriptor, uint8_t *bytes, size_t length, off_t file_offset)
 
         if (got == 0 || (got < 0 && errno != EINTR))
             return false;
-        if (got > 0)
-            bytes += got, file_offset += got, length -= (size_t)got;
+        if (got < 0)
+            continue;
+        bytes += got;
+        file_offset += got;
+        length -= (size_t)got;
     }
     return true;
 }
