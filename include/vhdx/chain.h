@@ -59,6 +59,16 @@ int vhdx_scan_folder(const char *folder, unsigned max_files, vhdx_found each, vo
 int vhdx_find_children(const char *path, const char *const *also, size_t also_count, vhdx_found each, void *context,
                        bool *was_cut, struct vhdx_error *err);
 
+/*
+ * Before an image is written: does another one beside it depend on it?  The folder it lies in, and the one it was named
+ * in when that is a symbolic link, are searched as above.
+ *
+ *   is_complete  false when a folder could not be read or holds more images than were looked at; may be NULL
+ *   returns      0 when no child was found, also when the file is no image at all
+ *   errors       VHDX_E_HAS_CHILDREN with the names of as many as fit into the message
+ */
+int vhdx_refuse_children(const char *path, bool *is_complete, struct vhdx_error *err);
+
 /* --- merge (9.8) --- */
 
 struct vhdx_chain_options {

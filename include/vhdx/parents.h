@@ -36,6 +36,18 @@ struct vhdx_parents_options {
     size_t                      map_count;
 };
 
+/*
+ * Options from text, as users write them.
+ *
+ *   which    "none", "same-dir", "any", or folders with commas between them
+ *   maps     each "C:=/mnt/c" or "\\server\share=/srv/x"
+ *   out      with memory of its own: vhdx_parents_options_free gives it back
+ *   errors   VHDX_E_INVALID, _NO_MEMORY.  Whether the folders are there shows when a policy is made of it
+ */
+int  vhdx_parents_options_parse(struct vhdx_parents_options *out, const char *which, const char *const *maps,
+                                size_t map_count, struct vhdx_error *err);
+void vhdx_parents_options_free(struct vhdx_parents_options *options);
+
 struct vhdx_parents;
 
 /* A policy; it copies what the options point to.  May be used by several opens at once. */
