@@ -17,7 +17,7 @@ SECONDS_EACH = 600
 .PHONY: all dependencies demo check check-long fuzz install clean
 
 all: dependencies
-	@test -f $(BUILD)/build.ninja || meson setup --prefix=$(PREFIX) $(BUILD) >$(BUILD).log 2>&1 || \
+	@test -f $(BUILD)/build.ninja || meson setup -Dtests=disabled --prefix=$(PREFIX) $(BUILD) >$(BUILD).log 2>&1 || \
 	    { cat $(BUILD).log; rm -rf $(BUILD); exit 1; }
 	@rm -f $(BUILD).log
 	@ninja --quiet -C $(BUILD)

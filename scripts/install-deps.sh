@@ -7,9 +7,9 @@
 set -eu
 
 build="gcc libc6-dev make perl meson ninja-build pkg-config python3
-    libcmocka-dev libjson-c-dev nbdkit nbdkit-plugin-dev"
+    libjson-c-dev nbdkit nbdkit-plugin-dev"
 demo="$build e2fsprogs libnbd-bin python3-libnbd qemu-utils"
-check="$demo git clang libclang-rt-14-dev llvm-14 7zip libvhdi-utils xz-utils strace
+check="$demo git libcmocka-dev clang libclang-rt-14-dev llvm-14 7zip libvhdi-utils xz-utils strace
     python3-pytest python3-hypothesis
     gcc-s390x-linux-gnu libc6-dev-s390x-cross gcc-i686-linux-gnu libc6-dev-i386-cross qemu-user-static musl-tools"
 
