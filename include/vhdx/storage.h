@@ -66,6 +66,11 @@ struct vhdx_storage_methods {
     int (*next_data)(struct vhdx_storage *storage, uint64_t file_offset, uint64_t *start, uint64_t *end,
                      struct vhdx_error *err);
 
+    /* Forget what the system caches of the file, as far as it was written back, so that reads tell what is stored.  Called
+     * when a dirty image is opened: after a failed flush the cache may show what the disk does not hold.  Best effort;
+     * may be NULL. */
+    void (*forget_cached)(struct vhdx_storage *storage);
+
     /* Free the storage.  Called once, after every other call has returned.  May be NULL. */
     void (*close)(struct vhdx_storage *storage);
 };

@@ -95,10 +95,15 @@ static int
 lay_log_over(struct opening *o, struct vhdx_error *err)
 {
     struct vx_image *image = o->image;
-    int              rc;
+    int              rc = VHDX_OK;
 
     if (!image->is_dirty || image->log_was_ignored)
         return VHDX_OK;
+    if (image->is_writable && !VX_BROKEN(REPLAY_NO_FIRST_FLUSH)) /* written back first: only that can be forgotten */
+        rc = vx_storage_flush(image->storage, err);
+    if (rc < 0)
+        return rc;
+    vx_storage_forget_cached(image->storage);
     rc = vx_log_scan(&o->scan, image->storage, &o->header, o->log_length, o->file_length, &image->findings, err);
     if (rc == VHDX_OK)
         rc = verdict(image, err);

@@ -416,6 +416,14 @@ next_data(struct vhdx_storage *storage, uint64_t file_offset, uint64_t *start, u
 }
 
 static void
+forget_cached(struct vhdx_storage *storage)
+{
+    struct vx_posix *posix = (struct vx_posix *)storage;
+
+    (void)posix_fadvise(posix->descriptor, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+static void
 close_file(struct vhdx_storage *storage)
 {
     struct vx_posix *posix = posix_of(storage);
@@ -434,5 +442,6 @@ const struct vhdx_storage_methods vx_posix_methods = {
     .zero = zero,
     .allocate = allocate,
     .next_data = next_data,
+    .forget_cached = forget_cached,
     .close = close_file,
 };

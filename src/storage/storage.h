@@ -53,6 +53,13 @@ vx_storage_allocate(struct vhdx_storage *storage, uint64_t file_offset, uint64_t
     return storage->methods->allocate(storage, file_offset, length, err);
 }
 
+static inline void
+vx_storage_forget_cached(struct vhdx_storage *storage)
+{
+    if (storage->methods->forget_cached != NULL)
+        storage->methods->forget_cached(storage);
+}
+
 /* Everything is data where a storage cannot tell. */
 int vx_storage_next_data(struct vhdx_storage *storage, uint64_t file_offset, uint64_t *start, uint64_t *end,
                          struct vhdx_error *err);
