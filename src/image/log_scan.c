@@ -19,10 +19,16 @@ struct scanner {
     uint64_t                window_at, window_length;
 };
 
+static bool
+is_in_window(const struct scanner *s, uint64_t position)
+{
+    return position >= s->window_at && position < s->window_at + s->window_length;
+}
+
 static int
 get_sector(struct scanner *s, uint64_t position, const uint8_t **sector, struct vhdx_error *err)
 {
-    if (position < s->window_at || position >= s->window_at + s->window_length) {
+    if (!is_in_window(s, position)) {
         size_t got, wanted = (size_t)vx_min_u64(WINDOW_SIZE, s->scan->log_length - position);
         int    rc = vx_storage_read_prefix(s->storage, s->window, wanted, s->scan->log_offset + position, &got, err);
 
@@ -33,6 +39,23 @@ get_sector(struct scanner *s, uint64_t position, const uint8_t **sector, struct 
     }
     *sector = s->window + (position - s->window_at);
     return VHDX_OK;
+}
+
+/* The next sector that may be an entry's first: no entry begins in a hole of the file, however long the log is. */
+static int
+skip_hole(struct scanner *s, uint64_t *position, struct vhdx_error *err)
+{
+    uint64_t start, end;
+    int      rc;
+
+    if (is_in_window(s, *position))
+        return VHDX_OK;
+    rc = vx_storage_next_data(s->storage, s->scan->log_offset + *position, &start, &end, err);
+    if (rc == VHDX_OK && start == end)
+        *position = s->scan->log_length;
+    else if (rc == VHDX_OK)
+        *position = vx_max_u64(*position, vx_round_down(start - s->scan->log_offset, VX_LOG_SECTOR));
+    return rc;
 }
 
 static int
@@ -102,8 +125,11 @@ vx_log_scan(struct vx_log_scan *out, struct vhdx_storage *storage, const struct 
     s.window = vx_alloc(WINDOW_SIZE);
     if (s.window == NULL)
         return vx_fail_memory(err, "reading the log");
-    for (uint64_t position = 0; position < log_length && rc == VHDX_OK;)
-        rc = check_entry(&s, position, &position, err);
+    for (uint64_t position = 0; position < log_length && rc == VHDX_OK;) {
+        rc = skip_hole(&s, &position, err);
+        if (rc == VHDX_OK && position < log_length)
+            rc = check_entry(&s, position, &position, err);
+    }
     vx_free(s.window);
     if (rc < 0) {
         vx_log_scan_free(out);
