@@ -61,21 +61,13 @@ plan_change(struct vx_metadata_edit *edit, const uint8_t *old, uint32_t old_leng
             struct vhdx_error *err)
 {
     uint32_t length;
-    size_t   page_count;
     int      rc;
 
     if (!vx_locator_rewrite(item, VX_MAX_ITEM_LENGTH, &length, old, old_length, changes, change_count))
         return vx_fail(err, VHDX_E_LIMIT, VHDX_PART_LOCATOR, VHDX_NO_OFFSET,
                        "the parent locator cannot take the new values: a path is too long or not UTF-8");
     rc = vx_metadata_edit_set(edit, &vx_guid_item_parent_locator, VX_ITEM_IS_REQUIRED, item, length, err);
-    if (rc < 0)
-        return rc;
-    page_count = vx_metadata_edit_page_count(edit);
-    if (page_count > page_limit)
-        return vx_fail(err, VHDX_E_LIMIT, VHDX_PART_LOG, VHDX_NO_OFFSET,
-                       "the log is too small: the parent locator takes %zu pages and an entry holds %zu (L14)",
-                       page_count, page_limit);
-    return VHDX_OK;
+    return rc == VHDX_OK ? vx_metadata_edit_prepare(edit, page_limit, err) : rc;
 }
 
 int

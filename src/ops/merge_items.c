@@ -85,7 +85,6 @@ vx_merge_items_plan(struct vx_merge_items *out, struct vx_image *from, struct vx
                     struct vhdx_error *err)
 {
     struct vx_metadata_edit *source = NULL;
-    size_t                   page_count;
     int                      rc;
 
     *out = (struct vx_merge_items){ .edit = NULL };
@@ -98,13 +97,8 @@ vx_merge_items_plan(struct vx_merge_items *out, struct vx_image *from, struct vx
         remove_lost(out->edit, &source->table);
         rc = set_items(out, &source->table, err);
     }
-    if (rc == VHDX_OK) {
-        page_count = vx_metadata_edit_page_count(out->edit);
-        if (page_count > page_limit)
-            rc = vx_fail(err, VHDX_E_LIMIT, VHDX_PART_LOG, VHDX_NO_OFFSET,
-                         "the log is too small: the items of the disk take %zu pages and an entry holds %zu (L14)",
-                         page_count, page_limit);
-    }
+    if (rc == VHDX_OK)
+        rc = vx_metadata_edit_prepare(out->edit, page_limit, err);
     vx_metadata_edit_free(source);
     if (rc < 0)
         vx_merge_items_free(out);

@@ -107,8 +107,10 @@ vx_metadata_edit_new(struct vx_metadata_edit **out, struct vx_image *image, stru
 void
 vx_metadata_edit_free(struct vx_metadata_edit *edit)
 {
-    if (edit != NULL)
+    if (edit != NULL) {
         vx_free(edit->edits);
+        vx_free(edit->pages);
+    }
     vx_free(edit);
 }
 
@@ -201,64 +203,106 @@ encode_table(struct vx_metadata_edit *edit)
     memcpy(edit->new_table + used, edit->old_table + used, VX_METADATA_TABLE_SIZE - used);
 }
 
-/* Is this page of the table another one now? */
-static bool
-table_page_differs(const struct vx_metadata_edit *edit, size_t at)
+/* The page as it will be, read from the image when it is first asked for. */
+static int
+get_page(struct vx_metadata_edit *edit, uint64_t file_offset, struct vx_metadata_page **out, struct vhdx_error *err)
 {
-    return memcmp(edit->old_table + at, edit->new_table + at, VX_PAGE) != 0;
+    struct vx_metadata_page *pages;
+
+    for (size_t i = 0; i < edit->page_count; i++) {
+        *out = &edit->pages[i];
+        if ((*out)->file_offset == file_offset)
+            return VHDX_OK;
+    }
+    if (edit->page_count == edit->page_capacity) {
+        pages = vx_realloc_array(edit->pages, edit->page_capacity * 2 + 8, sizeof *pages);
+        if (pages == NULL)
+            return vx_fail_memory(err, "an edit of the metadata");
+        edit->pages = pages;
+        edit->page_capacity = edit->page_capacity * 2 + 8;
+    }
+    *out = &edit->pages[edit->page_count++];
+    (*out)->file_offset = file_offset;
+    return vx_image_read_structure(edit->image, (*out)->bytes, VX_PAGE, file_offset, err);
 }
 
-size_t
-vx_metadata_edit_page_count(struct vx_metadata_edit *edit)
+static int
+lay_over_pages(struct vx_metadata_edit *edit, const struct vx_edit *change, struct vhdx_error *err)
 {
-    size_t count = 0;
+    const uint8_t *bytes = change->bytes;
+    int            rc = VHDX_OK;
 
-    encode_table(edit);
-    for (size_t at = 0; at < VX_METADATA_TABLE_SIZE; at += VX_PAGE)
-        count += table_page_differs(edit, at);
-    for (size_t i = 0; i < edit->edit_count; i++) {
-        const struct vx_edit *e = &edit->edits[i];
+    for (uint64_t done = 0; done < change->length && rc == VHDX_OK;) {
+        uint64_t                 at = change->file_offset + done, in_page = at % VX_PAGE;
+        size_t                   n = (size_t)vx_min_u64(VX_PAGE - in_page, change->length - done);
+        struct vx_metadata_page *page = NULL;
 
-        count += (size_t)(vx_ceil_div(e->file_offset + e->length, VX_PAGE) - e->file_offset / VX_PAGE);
+        rc = get_page(edit, at - in_page, &page, err);
+        if (rc == VHDX_OK)
+            memcpy(page->bytes + in_page, bytes + done, n);
+        done += n;
     }
-    return count;
+    return rc;
+}
+
+/* Only pages that the image holds differently stay. */
+static int
+drop_unchanged(struct vx_metadata_edit *edit, struct vhdx_error *err)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < edit->page_count; i++) {
+        uint8_t now[VX_PAGE];
+        int     rc = vx_image_read_structure(edit->image, now, sizeof now, edit->pages[i].file_offset, err);
+
+        if (rc < 0)
+            return rc;
+        if (memcmp(now, edit->pages[i].bytes, sizeof now) == 0)
+            continue;
+        if (kept != i)
+            edit->pages[kept] = edit->pages[i];
+        kept++;
+    }
+    edit->page_count = kept;
+    return VHDX_OK;
 }
 
 int
-vx_metadata_edit_is_change(struct vx_metadata_edit *edit, bool *out, struct vhdx_error *err)
+vx_metadata_edit_prepare(struct vx_metadata_edit *edit, size_t page_limit, struct vhdx_error *err)
 {
-    uint8_t now[VX_PAGE];
+    const struct vx_edit table = { .file_offset = edit->region.file_offset, .length = VX_METADATA_TABLE_SIZE,
+                                   .bytes = edit->new_table };
+    int rc;
 
     encode_table(edit);
-    *out = memcmp(edit->old_table, edit->new_table, VX_METADATA_TABLE_SIZE) != 0;
-    for (size_t i = 0; i < edit->edit_count && !*out; i++) {
-        const struct vx_edit *e = &edit->edits[i];
-
-        for (uint64_t at = 0; at < e->length && !*out; at += sizeof now) {
-            size_t n = (size_t)vx_min_u64(sizeof now, e->length - at);
-            int    rc = vx_image_read_structure(edit->image, now, n, e->file_offset + at, err);
-
-            if (rc < 0)
-                return rc;
-            *out = memcmp(now, (const uint8_t *)e->bytes + at, n) != 0;
-        }
-    }
-    return VHDX_OK;
+    edit->page_count = 0;
+    rc = lay_over_pages(edit, &table, err);
+    for (size_t i = 0; i < edit->edit_count && rc == VHDX_OK; i++)
+        rc = lay_over_pages(edit, &edit->edits[i], err);
+    if (rc == VHDX_OK)
+        rc = drop_unchanged(edit, err);
+    if (rc == VHDX_OK && edit->page_count > page_limit)
+        rc = vx_fail(err, VHDX_E_LIMIT, VHDX_PART_LOG, VHDX_NO_OFFSET,
+                     "the log is too small: the metadata changes in %zu pages and an entry holds %zu (L14)",
+                     edit->page_count, page_limit);
+    return rc;
 }
 
 int
 vx_metadata_edit_commit(struct vx_metadata_edit *edit, struct vhdx_error *err)
 {
-    int rc = reserve(edit, VX_METADATA_TABLE_SIZE / VX_PAGE, err);
+    struct vx_edit *edits;
+    int             rc = vx_metadata_edit_prepare(edit, SIZE_MAX, err); /* the engine knows its limit */
 
     if (rc < 0)
         return rc;
-    encode_table(edit);
-    for (size_t at = 0; at < VX_METADATA_TABLE_SIZE; at += VX_PAGE) {
-        if (table_page_differs(edit, at))
-            edit->edits[edit->edit_count++] = (struct vx_edit){
-                .file_offset = edit->region.file_offset + at, .length = VX_PAGE, .bytes = edit->new_table + at,
-            };
-    }
-    return vx_image_edit(edit->image, edit->edits, edit->edit_count, err);
+    edits = vx_alloc_zeroed(edit->page_count + 1, sizeof *edits);
+    if (edits == NULL)
+        return vx_fail_memory(err, "an edit of the metadata");
+    for (size_t i = 0; i < edit->page_count; i++)
+        edits[i] = (struct vx_edit){ .file_offset = edit->pages[i].file_offset, .length = VX_PAGE,
+                                     .bytes = edit->pages[i].bytes };
+    rc = vx_image_edit(edit->image, edits, edit->page_count, err);
+    vx_free(edits);
+    return rc;
 }

@@ -29,14 +29,22 @@ void vx_metadata_remove_entry(struct vx_metadata_table *table, uint32_t index);
 
 /* --- the edit of one image --- */
 
+/* A page of the region as it will be. */
+struct vx_metadata_page {
+    uint64_t file_offset;
+    uint8_t  bytes[VX_PAGE];
+};
+
 struct vx_metadata_edit {
     struct vx_image         *image;
     struct vx_region         region;
     struct vx_metadata_table table;      /* as it will be */
     uint8_t                  old_table[VX_METADATA_TABLE_SIZE];
     uint8_t                  new_table[VX_METADATA_TABLE_SIZE];
-    struct vx_edit          *edits;      /* owned; the bytes of items are the caller's until commit */
+    struct vx_edit          *edits;      /* owned: of items; the bytes are the caller's until commit */
     size_t                   edit_count, edit_capacity;
+    struct vx_metadata_page *pages;      /* owned: those that change, after vx_metadata_edit_prepare */
+    size_t                   page_count, page_capacity;
 };
 
 /* Read the table as it is now.  Free with vx_metadata_edit_free, which takes NULL. */
@@ -51,9 +59,9 @@ int vx_metadata_edit_set(struct vx_metadata_edit *edit, const struct vhdx_guid *
 /* An item that is not there is gone already. */
 void vx_metadata_edit_remove(struct vx_metadata_edit *edit, const struct vhdx_guid *item_id, bool is_user);
 
-/* How many pages the log entry will carry at most; is there anything that the image does not hold already? */
-size_t vx_metadata_edit_page_count(struct vx_metadata_edit *edit);
-int    vx_metadata_edit_is_change(struct vx_metadata_edit *edit, bool *out, struct vhdx_error *err);
+/* Compute the pages that change; none: the image holds all of it already.  VHDX_E_LIMIT when one entry of the log cannot
+ * carry them. */
+int vx_metadata_edit_prepare(struct vx_metadata_edit *edit, size_t page_limit, struct vhdx_error *err);
 
 /* Do it, in one log entry, durable after the next flush. */
 int vx_metadata_edit_commit(struct vx_metadata_edit *edit, struct vhdx_error *err);

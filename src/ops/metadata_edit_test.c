@@ -110,18 +110,17 @@ set_item(struct vhdx_storage *storage, uint32_t flags, const uint8_t *bytes, uin
 {
     struct vx_image         *image = chain_open(storage, &(struct vx_image_options){ .is_writable = true });
     struct vx_metadata_edit *edit = begin(image);
-    bool                     is_change;
 
     assert_int_equal(vx_metadata_edit_set(edit, &some_id, flags, bytes, length, NULL), VHDX_OK);
-    assert_int_equal(vx_metadata_edit_is_change(edit, &is_change, NULL), VHDX_OK);
-    assert_true(is_change);
+    assert_int_equal(vx_metadata_edit_prepare(edit, 4, NULL), VHDX_OK);
+    assert_true(edit->page_count > 0);
     assert_int_equal(vx_metadata_edit_commit(edit, NULL), VHDX_OK);
     vx_metadata_edit_free(edit);
 
     edit = begin(image); /* the same again, in the same session */
     assert_int_equal(vx_metadata_edit_set(edit, &some_id, flags, bytes, length, NULL), VHDX_OK);
-    assert_int_equal(vx_metadata_edit_is_change(edit, &is_change, NULL), VHDX_OK);
-    assert_false(is_change);
+    assert_int_equal(vx_metadata_edit_prepare(edit, 4, NULL), VHDX_OK);
+    assert_int_equal(edit->page_count, 0);
     vx_metadata_edit_free(edit);
     assert_int_equal(vx_image_close(image, NULL), VHDX_OK);
 }
@@ -154,7 +153,9 @@ makes_moves_and_removes_an_item(void **state)
     edit = begin(image);
     vx_metadata_edit_remove(edit, &some_id, true);
     vx_metadata_edit_remove(edit, &some_id, false); /* was never there */
-    assert_int_equal(vx_metadata_edit_page_count(edit), 1);
+    assert_int_equal(vx_metadata_edit_prepare(edit, 0, NULL), VHDX_E_LIMIT);
+    assert_int_equal(vx_metadata_edit_prepare(edit, 1, NULL), VHDX_OK);
+    assert_int_equal(edit->page_count, 1);
     assert_int_equal(vx_metadata_edit_commit(edit, NULL), VHDX_OK);
     vx_metadata_edit_free(edit);
     assert_int_equal(vx_image_close(image, NULL), VHDX_OK);
@@ -173,7 +174,6 @@ leaves_stale_slots_alone(void **state)
     uint8_t                  stale[32], got[32];
     struct vx_metadata_edit *edit;
     uint32_t                 count;
-    bool                     is_change;
 
     (void)state;
     vx_image_close(image, NULL);
@@ -184,8 +184,8 @@ leaves_stale_slots_alone(void **state)
 
     image = chain_open(storage, &(struct vx_image_options){ .is_writable = false });
     edit = begin(image);
-    assert_int_equal(vx_metadata_edit_is_change(edit, &is_change, NULL), VHDX_OK);
-    assert_false(is_change);
+    assert_int_equal(vx_metadata_edit_prepare(edit, 4, NULL), VHDX_OK);
+    assert_int_equal(edit->page_count, 0);
     vx_metadata_edit_free(edit);
     vx_image_close(image, NULL);
     set_item(storage, 0, (const uint8_t *)"abc", 3);
