@@ -230,8 +230,7 @@ convert_to_file(struct conversion *conversion, struct vhdx_disk *from, struct vh
     int rc;
 
     conversion->culprit = conversion->destination;
-    rc = target_begin(&target, conversion->destination, is_stream(conversion->source) ? NULL : conversion->source,
-                      conversion->may_replace, err);
+    rc = target_begin(&target, conversion->destination, from, conversion->may_replace, conversion->shared, err);
     if (rc < 0)
         return rc;
     if (target.is_device && conversion->target_format == VHDX_FORMAT_VHDX)
@@ -395,7 +394,7 @@ const struct verb convert_verb = {
                "  vhdx convert disk.vhdx disk.raw\n"
                "  vhdx convert -O vhdx disk.raw - | ssh host 'cat > disk.vhdx'\n"
                "  zcat disk.raw.gz | vhdx convert --size 20G - disk.vhdx\n",
-    .shared = SHARED_FORMAT | SHARED_CREATE | SHARED_READ | SHARED_PROGRESS | SHARED_QUIET,
+    .shared = SHARED_FORMAT | SHARED_CREATE | SHARED_READ | SHARED_CHAIN | SHARED_WRITE | SHARED_PROGRESS | SHARED_QUIET,
     .options = lines,
     .usage_status = STATUS_USAGE,
     .run = run_convert,

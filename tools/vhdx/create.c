@@ -27,7 +27,7 @@ create_image(const char *path, bool may_replace, const struct shared_options *sh
     struct progress progress;
     int rc;
 
-    rc = target_begin(&target, path, NULL, may_replace, err);
+    rc = target_begin(&target, path, NULL, may_replace, shared, err);
     if (rc < 0)
         return rc;
     progress_begin(&progress, shared);

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "chain.h"
 #include "message.h"
 
 /* What a signal handler removes; written before `has_unfinished` is set. */
@@ -49,14 +50,31 @@ is_same_file(const struct stat *a, const struct stat *b)
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
+/* The depth of the layer that is the file, or -1. */
+static int
+find_layer(const struct vhdx_disk *source, const struct stat *found)
+{
+    unsigned count = source == NULL ? 0 : vhdx_disk_layer_count(source);
+
+    for (unsigned depth = 0; depth < count; depth++) {
+        struct stat from;
+
+        if (stat(vhdx_disk_layer_name(source, depth), &from) == 0 && is_same_file(&from, found))
+            return (int)depth;
+    }
+    return -1;
+}
+
 /* What lies at the final path already: may it be replaced?  `found` is about the file behind a symbolic link. */
 static int
-judge_existing(struct target *target, const char *source, const struct stat *found, struct vhdx_error *err)
+judge_existing(struct target *target, const struct vhdx_disk *source, const struct stat *found,
+               struct vhdx_error *err)
 {
-    struct stat from;
+    int depth = find_layer(source, found);
 
-    if (source != NULL && stat(source, &from) == 0 && is_same_file(&from, found))
-        return fail(err, VHDX_E_INVALID, "this is the source itself: the target must be another file");
+    if (depth >= 0)
+        return fail(err, VHDX_E_INVALID, "this is %s: the target must be another file",
+                    depth == 0 ? "the source itself" : "a parent of the source");
     if (!S_ISREG(found->st_mode) && !S_ISBLK(found->st_mode))
         return fail(err, VHDX_E_UNSUPPORTED, "neither a regular file nor a block device");
     if (!target->may_replace)
@@ -92,8 +110,8 @@ choose_working_path(struct target *target, struct vhdx_error *err)
 }
 
 int
-target_begin(struct target *target, const char *path, const char *source, bool may_replace,
-             struct vhdx_error *err)
+target_begin(struct target *target, const char *path, const struct vhdx_disk *source, bool may_replace,
+             const struct shared_options *shared, struct vhdx_error *err)
 {
     struct stat found;
     int rc;
@@ -101,6 +119,8 @@ target_begin(struct target *target, const char *path, const char *source, bool m
     *target = (struct target){ .may_replace = may_replace };
     if (stat(path, &found) == 0) {
         rc = judge_existing(target, source, &found, err);
+        if (rc == 0)
+            rc = chain_begin_writing(path, shared, err);
         if (rc < 0)
             return rc;
         if (realpath(path, target->final_path) == NULL) /* through a link: the file is replaced, the link stays */
@@ -254,8 +274,10 @@ file_open_disk(struct vhdx_disk **out, const char *path, enum vhdx_format format
         if (rc < 0)
             return rc;
     }
-    if (strcmp(path, "-") != 0)
-        return vhdx_disk_open_path(out, path, &options, err);
+    if (strcmp(path, "-") != 0) {
+        rc = (more_flags & VHDX_OPEN_WRITE) != 0 ? chain_begin_writing(path, shared, err) : VHDX_OK;
+        return rc < 0 ? rc : vhdx_disk_open_path(out, path, &options, err);
+    }
 
     descriptor = dup(STDIN_FILENO);
     if (descriptor < 0)

@@ -18,7 +18,8 @@
  *       was asked for.
  *   F2  Failure and the signals that end a program remove the unfinished file; only SIGKILL and a power cut leave
  *       it.
- *   F3  An existing file is replaced only with --force; the source of a copy is never its target.
+ *   F3  An existing file is replaced only with --force, and not when other images depend on it; neither the source of
+ *       a copy nor a parent of it is ever its target.
  *   F4  A block device has no second name: it is written in place, and `is_device` says so.
  */
 struct target {
@@ -28,10 +29,10 @@ struct target {
     bool may_replace;
 };
 
-/* Look at what is there and choose the working path; nothing is made yet.  `source` is the path the target may not
- * be, or NULL. */
-int target_begin(struct target *target, const char *path, const char *source, bool may_replace,
-                 struct vhdx_error *err);
+/* Look at what is there and choose the working path; nothing is made yet.  The target may not be a layer of `source`,
+ * which may be NULL. */
+int target_begin(struct target *target, const char *path, const struct vhdx_disk *source, bool may_replace,
+                 const struct shared_options *shared, struct vhdx_error *err);
 
 /* Give the file its final name, durably. */
 int target_commit(struct target *target, struct vhdx_error *err);
@@ -53,7 +54,7 @@ uint64_t file_allocated_size(const char *path);
 int file_format(const char *path, enum vhdx_format *out, struct vhdx_error *err);
 
 /* Open what is to be read (or, with VHDX_OPEN_WRITE in `more_flags`, written), finding its format when none is
- * given.  `-` is standard input when that is a file. */
+ * given.  `-` is standard input when that is a file.  What other images depend on is not written (chain.h). */
 int file_open_disk(struct vhdx_disk **out, const char *path, enum vhdx_format format,
                    const struct shared_options *shared, unsigned more_flags, struct vhdx_error *err);
 

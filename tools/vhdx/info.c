@@ -334,7 +334,7 @@ const struct verb info_verb = {
     .example = "  vhdx info disk.vhdx\n"
                "  vhdx info --json --jobs 4 *.vhdx | jq '.[] | {filename, type}'\n"
                "  vhdx info --is dirty disk.vhdx && vhdx replay disk.vhdx\n",
-    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_JOBS,
+    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_JOBS,
     .options = lines,
     .usage_status = STATUS_USAGE,
     .run = run_info,

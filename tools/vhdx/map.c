@@ -168,7 +168,7 @@ const struct verb map_verb = {
     .summary = "Show where the bytes of a disk lie",
     .example = "  vhdx map disk.vhdx\n"
                "  vhdx map --json disk.vhdx | jq '[.[] | select(.data) | .length] | add'\n",
-    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ,
+    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN,
     .usage_status = STATUS_USAGE,
     .run = run_map,
 };

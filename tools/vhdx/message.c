@@ -107,9 +107,15 @@ static const struct advice {
     { VHDX_E_BAD_BAT, "The block this is about cannot be read; the others can.", "vhdx check FILE" },
     { VHDX_E_BAD_BITMAP, "The blocks that depend on it cannot be read; the others can.", "vhdx check FILE" },
     { VHDX_E_BAD_LOCATOR, "The parent of this image cannot be found from what it says.", "vhdx info FILE" },
-    { VHDX_E_NO_PARENT, "This is a differencing image: what it does not hold itself lies in its parent, and the"
-      " whole chain is needed here.  This version opens no parents.",
-      "vhdx info FILE names the parent" },
+    { VHDX_E_NO_PARENT, "This is a differencing image: what it does not hold itself lies in its parent.",
+      "vhdx tree FOLDER shows which images fit together; --map C:=DIR tells where a drive of Windows is here;"
+      " vhdx rebase --relink PARENT FILE writes the new place of a parent that was moved" },
+    { VHDX_E_BAD_PARENT, "Read through the wrong parent, or one that was written after its child was made, a disk shows"
+      " a mixture that no guest ever wrote.",
+      "vhdx tree FOLDER shows which images fit together; vhdx rebase --relink PARENT CHILD, when that is its parent,"
+      " unchanged in content" },
+    { VHDX_E_HAS_CHILDREN, "They hold only what differs from it: if it is changed, what they show is lost.",
+      "write to the last child of the chain, or take a copy; --orphan-children goes on all the same" },
 };
 
 static const struct advice *

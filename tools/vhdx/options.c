@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "chain.h"
 #include "json.h"
 #include "message.h"
 #include "sizes.h"
@@ -21,6 +22,8 @@ enum { /* above every number that a verb gives its own options */
     OPTION_OUTPUT,
     OPTION_IGNORE_LOG,
     OPTION_PARENTS,
+    OPTION_MAP,
+    OPTION_ORPHAN_CHILDREN,
     OPTION_JOBS,
     OPTION_TYPE,
     OPTION_BLOCK_SIZE,
@@ -52,7 +55,11 @@ static const struct shared_line {
     { SHARED_QUIET, { "quiet", 'q', NULL, "print errors only" } },
     { SHARED_READ, { "force-share", 'U', NULL, "read even when another program has the file open for writing" } },
     { SHARED_READ, { "ignore-log", OPTION_IGNORE_LOG, NULL, "read the file as it lies, its log not replayed" } },
-    { SHARED_READ, { "parents", OPTION_PARENTS, "none", "which parents may be opened: none" } },
+    { SHARED_CHAIN, { "parents", OPTION_PARENTS, "WHICH", "where parents may be: none, same-dir, any (default), or"
+                      " DIR,DIR.." } },
+    { SHARED_CHAIN, { "map", OPTION_MAP, "C:=DIR", "where a drive or share (\\\\server\\share=DIR) of Windows is here" } },
+    { SHARED_WRITE, { "orphan-children", OPTION_ORPHAN_CHILDREN, NULL, "write even when other images depend on the"
+                      " file" } },
     { SHARED_JOBS, { "jobs", OPTION_JOBS, "N", "look at N files at a time" } },
 };
 static const struct option_line help_line = { "help", 'h', NULL, "show this help" };
@@ -199,11 +206,14 @@ option_format(const struct option_reader *reader, const char *argument)
 static enum vhdx_image_type
 read_type(const struct option_reader *reader, const char *text)
 {
+    reader->shared->has_type = true;
     if (strcmp(text, "dynamic") == 0)
         return VHDX_TYPE_DYNAMIC;
     if (strcmp(text, "fixed") == 0)
         return VHDX_TYPE_FIXED;
-    usage_error(reader, "type '%s' is not known: dynamic and fixed are", text);
+    if (strcmp(text, "differencing") == 0)
+        return VHDX_TYPE_DIFFERENCING;
+    usage_error(reader, "type '%s' is not known: dynamic, fixed and differencing are", text);
 }
 
 static uint32_t
@@ -313,8 +323,14 @@ take_shared(struct option_reader *reader, int letter)
         shared->ignore_log = true;
         return true;
     case OPTION_PARENTS:
-        if (strcmp(optarg, "none") != 0)
-            usage_error(reader, "--parents takes none: this version opens no parents");
+        chain_allow_parents(optarg);
+        shared->no_parents = strcmp(optarg, "none") == 0;
+        return true;
+    case OPTION_MAP:
+        chain_add_map(optarg);
+        return true;
+    case OPTION_ORPHAN_CHILDREN:
+        shared->orphan_children = true;
         return true;
     case OPTION_JOBS:
         shared->job_count = (unsigned)option_number(reader, "--jobs", optarg, 1, 256);
@@ -381,7 +397,10 @@ int
 options_operands(const struct option_reader *reader, int least, int most, char ***operands)
 {
     int count = reader->argc - optind;
+    struct vhdx_error err;
 
+    if ((reader->verb->shared & SHARED_CHAIN) != 0 && chain_complete(&err) < 0)
+        usage_error(reader, "%s", err.message);
     if (count < least)
         usage_error(reader, "something is missing: vhdx %s %s", reader->verb->name, reader->verb->synopsis);
     if (count > most)
@@ -393,9 +412,13 @@ options_operands(const struct option_reader *reader, int least, int most, char *
 struct vhdx_open_options
 options_for_reading(const struct shared_options *shared)
 {
-    return (struct vhdx_open_options){
+    struct vhdx_open_options options = {
         .flags = (shared->ignore_log ? VHDX_OPEN_IGNORE_LOG : 0)
                  | (shared->force_share ? VHDX_OPEN_FORCE_SHARE : 0),
         .format = shared->format,
     };
+
+    if (chain_policy() != NULL)
+        chain_add_resolver(&options);
+    return options;
 }

@@ -20,9 +20,11 @@ struct option_line {
 #define SHARED_FORMAT   2u
 #define SHARED_PROGRESS 4u
 #define SHARED_QUIET    8u
-#define SHARED_READ     16u /* --force-share, --ignore-log, --parents */
+#define SHARED_READ     16u /* --force-share, --ignore-log */
 #define SHARED_JOBS     32u
 #define SHARED_CREATE   64u /* the shape of an image that is made */
+#define SHARED_CHAIN    128u /* --parents, --map */
+#define SHARED_WRITE    256u /* --orphan-children */
 
 struct shared_options {
     bool                       json;
@@ -33,6 +35,9 @@ struct shared_options {
     enum vhdx_format           format;              /* AUTO when -f was not given */
     bool                       force_share;
     bool                       ignore_log;
+    bool                       no_parents;          /* --parents=none */
+    bool                       orphan_children;
+    bool                       has_type;            /* --type was given */
     struct vhdx_create_options create;
 };
 
@@ -83,7 +88,7 @@ uint64_t option_number(const struct option_reader *reader, const char *name, con
                        uint64_t most);
 enum vhdx_format option_format(const struct option_reader *reader, const char *argument);
 
-/* Options for vhdx_disk_open_*, read-only, as the shared options ask for. */
+/* Options for vhdx_disk_open_*, read-only, as the shared options ask for; with the verb's SHARED_CHAIN, chains open. */
 struct vhdx_open_options options_for_reading(const struct shared_options *shared);
 
 #endif
