@@ -32,8 +32,8 @@ fi
 missing=
 for package in $wanted; do
     # shellcheck disable=SC2016  # the dollar is dpkg's own
-    case "$(dpkg-query -W -f='${db:Status-Status} ' "$package" 2>/dev/null)" in
-    *installed\ *) ;;
+    case " $(dpkg-query -W -f='${db:Status-Status} ' "$package" 2>/dev/null)" in # one word an architecture
+    *" installed "*) ;;
     *) missing="$missing $package" ;;
     esac
 done
