@@ -149,7 +149,7 @@ need_gcc_build() {
         ;;
     esac
     gcc_build=bad
-    build gcc && gcc_build=good
+    build gcc -Dtests=enabled -Dcommand=enabled -Dnbdkit=enabled && gcc_build=good # nothing is left out silently
 }
 
 # ---- the steps ----
@@ -185,7 +185,7 @@ step_hostile() {
 
 # clang's warnings, its analysis of locks and its sanitizers, and the fuzzers for a short while each.
 build_clang() {
-    CC=clang build clang -Db_sanitize=address,undefined -Db_lundef=false
+    CC=clang build clang -Dtests=enabled -Dcommand=enabled -Dnbdkit=enabled -Db_sanitize=address,undefined -Db_lundef=false
 }
 
 step_clang() {
@@ -197,19 +197,19 @@ step_fuzz() {
 }
 
 step_sanitizers() {
-    build sanitizers -Db_sanitize=address,undefined -Dnbdkit=disabled || return
+    build sanitizers -Dtests=enabled -Dcommand=enabled -Dnbdkit=disabled -Db_sanitize=address,undefined || return
     suites sanitizers unit model counted threads corpus
     one_test sanitizers crash_test "--states $small_crash_states"
 }
 
 step_threads() {
-    build threads -Db_sanitize=thread -Dnbdkit=disabled && suites threads unit threads
+    build threads -Dtests=enabled -Dcommand=disabled -Dnbdkit=disabled -Db_sanitize=thread && suites threads unit threads
 }
 
 # Other hosts: emulated, statically linked, without cmocka and json-c.
 foreign() {
     local host=$1 file=$2
-    build "$host" "$file" "scripts/cross/$host.ini" -Dcmocka_shim=true -Dcommand=disabled -Dnbdkit=disabled &&
+    build "$host" "$file" "scripts/cross/$host.ini" -Dtests=enabled -Dcmocka_shim=true -Dcommand=disabled -Dnbdkit=disabled &&
         suites "$host" unit model corpus
 }
 

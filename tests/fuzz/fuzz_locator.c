@@ -35,10 +35,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct vx_locator locator;
     struct vx_locator_pair pair;
     struct vx_findings findings;
+    size_t pair_count = 1 + (size_t)fuzz_take(&input, 1) % 6;
     uint32_t length, i;
     uint8_t *item;
 
-    if (!vx_locator_encode(encoded, sizeof encoded, &length, pairs, 1 + fuzz_take(&input, 1) % 6))
+    if (!vx_locator_encode(encoded, sizeof encoded, &length, pairs, pair_count))
         return 0;
     if ((fuzz_take(&input, 1) & 3) == 0)
         length = (uint32_t)fuzz_take(&input, 2) % (length + 1);
