@@ -2,6 +2,8 @@
 #ifndef VHDX_CHAIN_H
 #define VHDX_CHAIN_H
 
+#include <stdint.h> /* SIZE_MAX */
+
 #include <vhdx/ops.h>
 #include <vhdx/parents.h>
 
@@ -68,6 +70,71 @@ int vhdx_find_children(const char *path, const char *const *also, size_t also_co
  *   errors       VHDX_E_HAS_CHILDREN with the names of as many as fit into the message
  */
 int vhdx_refuse_children(const char *path, bool *is_complete, struct vhdx_error *err);
+
+/* Where an image's parent is. */
+struct vhdx_parent_place {
+    bool is_differencing; /* else it has none, and the rest is empty */
+    char path[4096];      /* the file, canonical; empty when it was not found */
+    char mismatch[4096];  /* a file that lies where the parent should, with another DataWriteGuid; or empty */
+};
+
+/*
+ * Find the parent of an image as opening it would: one step of the chain, nothing stays open.
+ *
+ *   flags     VHDX_OPEN_IGNORE_LOG, VHDX_OPEN_FORCE_SHARE
+ *   parents   the policy
+ *   out       filled also when the parent was not found; struct vhdx_parent_place is large, 8 KiB
+ *   errors    VHDX_E_NO_PARENT, _BAD_PARENT (out->mismatch), _IN_USE, ... and what is wrong with the image itself:
+ *             then out->is_differencing is false
+ */
+int vhdx_find_parent(const char *path, unsigned flags, struct vhdx_parents *parents, struct vhdx_parent_place *out,
+                     struct vhdx_error *err);
+
+/* --- the tree of a folder --- */
+
+#define VHDX_TREE_UNREADABLE 1u  /* what it is cannot be told: see error; info is NULL */
+#define VHDX_TREE_ORPHAN     2u  /* no parent: none has the GUID, and none lies where its locator says */
+#define VHDX_TREE_CHANGED    4u  /* `parent` lies where the locator says, with another GUID: it was written to since */
+#define VHDX_TREE_MOVED      8u  /* `parent` has the GUID, and the locator does not lead to it */
+#define VHDX_TREE_LOOP       16u /* among its own ancestors; the link of one of the loop is left out of the tree */
+#define VHDX_TREE_DUPLICATE  32u /* `twin` has the same DataWriteGuid */
+#define VHDX_TREE_NONE       SIZE_MAX
+
+/* One image of a tree.  It and what it points to live as long as the tree. */
+struct vhdx_tree_image {
+    const char              *path;
+    const struct vhdx_info  *info;     /* as of vhdx_found_image */
+    const struct vhdx_error *error;
+    unsigned                 troubles; /* VHDX_TREE_* */
+    size_t                   parent;   /* index, or VHDX_TREE_NONE */
+    size_t                   twin;     /* index, or VHDX_TREE_NONE */
+    size_t                   child_count;
+    unsigned                 depth;    /* 0: a root */
+    bool                     is_last;  /* of its parent's children */
+    bool                     is_elsewhere; /* a parent that lies in none of the folders */
+};
+
+struct vhdx_tree;
+
+/*
+ * The images of some folders, matched with their parents: by the files their locators lead to, else by GUID, else by
+ * place.  Parents that lie elsewhere are taken in where `parents` allows that.  Nothing is locked or written, and a file
+ * with several names is taken once.
+ *
+ *   max_files   of each folder, and of parents elsewhere; 0: 1000.  See vhdx_tree_is_complete
+ *   parents     NULL or mode NONE: only GUIDs count, and VHDX_TREE_CHANGED and _MOVED are not looked for
+ *   errors      VHDX_E_NOT_FOUND, _PERMISSION, ... of a folder, named in the message
+ */
+int  vhdx_tree_read(struct vhdx_tree **out, const char *const *folders, size_t folder_count, unsigned max_files,
+                    const struct vhdx_parents_options *parents, struct vhdx_error *err);
+void vhdx_tree_free(struct vhdx_tree *tree);
+
+/* False when a folder held more than max_files. */
+bool vhdx_tree_is_complete(const struct vhdx_tree *tree);
+
+/* Image after image, each followed by its children and theirs; roots and siblings in the order of their paths. */
+size_t                        vhdx_tree_count(const struct vhdx_tree *tree);
+const struct vhdx_tree_image *vhdx_tree_get(const struct vhdx_tree *tree, size_t index);
 
 /* --- merge (9.8) --- */
 

@@ -37,6 +37,7 @@ struct search {
     struct vx_found_file            file;
     char                            told[512];     /* F4: "A: not found; B: ..." */
     char                            mismatch[256]; /* the first candidate with another GUID */
+    char                           *mismatch_path; /* its file; VX_PATH_SIZE bytes of the caller's, or NULL */
     bool                            is_circle;
 };
 
@@ -121,6 +122,8 @@ tell_mismatch(struct search *search, const char *name, const struct vhdx_guid *g
 
     if (search->mismatch[0] != '\0')
         return tell(search, name, "another DataWriteGuid");
+    if (search->mismatch_path != NULL)
+        snprintf(search->mismatch_path, VX_PATH_SIZE, "%s", name);
     vhdx_guid_format(has, guid);
     vhdx_guid_format(wants, search->query->linkage);
     snprintf(search->mismatch, sizeof search->mismatch,
@@ -367,15 +370,16 @@ fail_search(struct search *search)
 }
 
 int
-vhdx_parents_resolve(void *context, const struct vhdx_parent_query *query, struct vhdx_storage **out,
-                     struct vhdx_error *err)
+vx_parents_search(const struct vhdx_parents *parents, const struct vhdx_parent_query *query, struct vhdx_storage **out,
+                  char *mismatch_path, struct vhdx_error *err)
 {
     struct search *search = vx_alloc_zeroed(1, sizeof *search);
     int            rc;
 
     if (search == NULL)
         return vx_fail_memory(err, "the search for a parent");
-    search->parents = context;
+    search->parents = parents;
+    search->mismatch_path = mismatch_path;
     search->query = query;
     search->out = out;
     search->err = err;
@@ -392,4 +396,11 @@ vhdx_parents_resolve(void *context, const struct vhdx_parent_query *query, struc
         rc = fail_search(search);
     vx_free(search);
     return rc;
+}
+
+int
+vhdx_parents_resolve(void *context, const struct vhdx_parent_query *query, struct vhdx_storage **out,
+                     struct vhdx_error *err)
+{
+    return vx_parents_search(context, query, out, NULL, err);
 }
