@@ -48,8 +48,9 @@ def test_no_such_verb(vhdx, arguments):
         (["map", "a", "b"], "'b' is one argument too many"),
         (["map", "-f", "vmdk", "a"], "format 'vmdk' is not known"),
         (["info", "--jobs", "0", "a"], "not a number from 1"),
-        (["info", "--parents=any", "a"], "none"),
-        (["create", "--type", "differencing", "a", "1G"], "dynamic and fixed"),
+        (["info", "--parents=", "a"], "none, same-dir, any"),
+        (["info", "--map", "x=/", "a"], "no path of Windows"),
+        (["create", "--type", "thin", "a", "1G"], "dynamic, fixed and differencing"),
     ],
 )
 def test_usage_messages_say_what_is_wrong(vhdx, arguments, said):

@@ -29,7 +29,7 @@ _vhdx()
         COMPREPLY=($(compgen -W 'json human' -- "$cur"))
         return ;;
     --type)
-        COMPREPLY=($(compgen -W 'dynamic fixed' -- "$cur"))
+        COMPREPLY=($(compgen -W 'dynamic fixed differencing' -- "$cur"))
         return ;;
     --logical-sector | --physical-sector)
         COMPREPLY=($(compgen -W '512 4096' -- "$cur"))
@@ -38,7 +38,7 @@ _vhdx()
         COMPREPLY=($(compgen -W 'differencing fixed dynamic dirty' -- "$cur"))
         return ;;
     --parents)
-        COMPREPLY=($(compgen -W 'none' -- "$cur"))
+        COMPREPLY=($(compgen -W 'none same-dir any' -- "$cur"))
         return ;;
     esac
 

@@ -139,8 +139,9 @@ message_place(char text[MESSAGE_PLACE_SIZE], const struct vhdx_error *err)
         used += (size_t)snprintf(text + used, MESSAGE_PLACE_SIZE - used, "V%d", err->rule);
         separator = ", ";
     }
-    /* "file" alone says nothing that the message does not. */
-    if (err->part != VHDX_PART_NONE && (err->part != VHDX_PART_FILE || err->rule != 0)) {
+    /* "file" or "chain" alone says nothing that the message does not. */
+    if (err->part != VHDX_PART_NONE
+        && ((err->part != VHDX_PART_FILE && err->part != VHDX_PART_CHAIN) || err->rule != 0)) {
         used += (size_t)snprintf(text + used, MESSAGE_PLACE_SIZE - used, "%s%.40s", separator,
                                  vhdx_part_name(err->part));
         separator = ", ";

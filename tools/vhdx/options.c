@@ -37,7 +37,8 @@ static const struct shared_line {
     unsigned           group;
     struct option_line line;
 } shared_lines[] = {
-    { SHARED_CREATE, { "type", OPTION_TYPE, "dynamic|fixed", "grow on demand (default), or take all space now" } },
+    { SHARED_CREATE, { "type", OPTION_TYPE, "TYPE", "dynamic (default), fixed (all space is taken now), or"
+                       " differencing" } },
     { SHARED_CREATE, { "block-size", OPTION_BLOCK_SIZE, "SIZE", "1M to 256M, a power of two (default 2M, 32M above"
                        " 8T)" } },
     { SHARED_CREATE, { "logical-sector", OPTION_LOGICAL_SECTOR, "512|4096", "sector size a guest sees (default"

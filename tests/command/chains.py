@@ -1,0 +1,55 @@
+"""Chains of differencing images, made and read by the command itself."""
+import subprocess
+
+from conftest import MIB
+
+SIZE = 10 * MIB
+
+
+def write(vhdx, image, letter, offset, length=4096, **more):
+    """Fill a range of an image with a letter."""
+    vhdx("bench", "-q", "-w", "--pattern", str(ord(letter)), "-c", "1", "-d", "1", "-s", str(length), "-o", str(offset),
+         *more.get("options", []), image)
+
+
+def contents(vhdx, image, *options):
+    """What a guest sees, through the chain."""
+    return vhdx("convert", *options, "-O", "raw", image, "-")
+
+
+def assert_sound(vhdx, *images):
+    vhdx("check", *images)
+
+
+def make_chain(vhdx):
+    """base.vhdx, middle.avhdx, top.avhdx: each holds a range of its own, one that the next one hides, and zeros."""
+    vhdx("create", "-q", "base.vhdx", str(SIZE))
+    write(vhdx, "base.vhdx", "b", 0, 3 * MIB)
+    write(vhdx, "base.vhdx", "b", 5 * MIB, 2 * MIB)
+    vhdx("create", "-q", "--parent", "base.vhdx", "middle.avhdx")
+    write(vhdx, "middle.avhdx", "m", MIB - 512, 1024)
+    write(vhdx, "middle.avhdx", "\0", 5 * MIB, MIB)
+    vhdx("create", "-q", "--parent", "middle.avhdx", "--block-size", "1M", "top.avhdx")
+    write(vhdx, "top.avhdx", "t", MIB, 512)
+    write(vhdx, "top.avhdx", "t", 8 * MIB + 512, MIB)
+
+
+def expected_chain():
+    """What top.avhdx of make_chain shows, and middle.avhdx, and base.vhdx."""
+    base = bytearray(SIZE)
+    base[:3 * MIB] = b"b" * (3 * MIB)
+    base[5 * MIB:7 * MIB] = b"b" * (2 * MIB)
+    middle = bytearray(base)
+    middle[MIB - 512:MIB + 512] = b"m" * 1024
+    middle[5 * MIB:6 * MIB] = bytes(MIB)
+    top = bytearray(middle)
+    top[MIB:MIB + 512] = b"t" * 512
+    top[8 * MIB + 512:9 * MIB + 512] = b"t" * MIB
+    return bytes(top), bytes(middle), bytes(base)
+
+
+def contents_for_7zip(peer, directory, image):
+    """What 7-Zip, which follows parents too, extracts."""
+    peer("7zz", "i")
+    return subprocess.run(["7zz", "x", "-so", "-tvhdx", image], cwd=directory, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, check=True).stdout
