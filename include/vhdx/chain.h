@@ -144,6 +144,7 @@ struct vhdx_chain_options {
     size_t             also_count;
     bool               orphan_siblings;  /* go on although other children of the target break */
     bool               force;            /* of relink: without proof that the content is the one expected */
+    bool               orphan_children;  /* of relink by force: although other images depend on this one */
     bool               dry_run;          /* plan only: nothing is written */
     bool               delete_merged;    /* of merge: remove the files that were merged, when all is done */
 };
@@ -161,14 +162,16 @@ struct vhdx_chain_result {
  * Merge an image into its parent, or into the ancestor `into_path` (NULL: its parent).  By the steps of 9.8: the
  * chain read through the image never changes, an interrupted merge is finished by calling again.
  *
- *   errors  VHDX_E_IN_USE (siblings would break; they are named in the error and said), _NO_PARENT, ...
+ *   errors  VHDX_E_HAS_CHILDREN (siblings would break: all are said, as many as fit are named in the error), _INVALID
+ *           (it has no parent, or not this ancestor), _NO_PARENT, ...
  */
 int vhdx_merge_path(const char *path, const char *into_path, const struct vhdx_chain_options *options, vhdx_say say,
                     void *context, const struct vhdx_progress *progress, struct vhdx_chain_result *out,
                     struct vhdx_error *err);
 
 /* Point an image at another file or place of its parent: path and GUID only.  Needs proof that the content is the one
- * expected (the GUID matches, or the old parent is there and reads the same), or options->force. */
+ * expected (the GUID matches, or the old parent is there and reads the same), or options->force; by force, the image
+ * may show something else afterwards, which is VHDX_E_HAS_CHILDREN when others depend on it. */
 int vhdx_relink_path(const char *path, const char *parent_path, const struct vhdx_chain_options *options, vhdx_say say,
                      void *context, const struct vhdx_progress *progress, struct vhdx_chain_result *out,
                      struct vhdx_error *err);

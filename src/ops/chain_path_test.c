@@ -233,10 +233,13 @@ names_siblings(void **state)
     make_base("base.vhdx");
     make_child("one.avhdx", "base.vhdx", 2 * MIB, 3);
     make_child("two.avhdx", "base.vhdx", 3 * MIB, 4);
+    make_child("three.avhdx", "base.vhdx", 3 * MIB, 4);
     assert_int_equal(vhdx_merge_path(path_of("one.avhdx"), NULL, &options, hear, &heard, NULL, NULL, &err),
-                     VHDX_E_IN_USE);
-    assert_non_null(strstr(err.message, "two.avhdx"));
-    assert_non_null(strstr(heard.text, "two.avhdx"));
+                     VHDX_E_HAS_CHILDREN);
+    assert_non_null(strstr(err.message, "three.avhdx, "));
+    assert_non_null(strstr(err.message, "two.avhdx are children of "));
+    assert_non_null(strstr(heard.text, "two.avhdx is a child of "));
+    assert_non_null(strstr(heard.text, "three.avhdx is a child of "));
     assert_int_equal(byte_at("two.avhdx", 3 * MIB), 4); /* nothing was done */
     assert_int_equal(byte_at("base.vhdx", 2 * MIB), 1);
 
@@ -245,6 +248,7 @@ names_siblings(void **state)
     assert_int_equal(byte_at("base.vhdx", 2 * MIB), 3);
     unlink(path_of("one.avhdx"));
     unlink(path_of("two.avhdx"));
+    unlink(path_of("three.avhdx"));
 }
 
 /* M2: a branch between the image and the target would read wrong data. */
@@ -261,10 +265,10 @@ never_merges_under_a_branch(void **state)
     make_child("branch.avhdx", "middle.avhdx", 3 * MIB, 4);
     options.orphan_siblings = true;
     assert_int_equal(vhdx_merge_path(path_of("top.avhdx"), path_of("base.vhdx"), &options, NULL, NULL, NULL, NULL, &err),
-                     VHDX_E_IN_USE);
-    assert_non_null(strstr(err.message, "branch.avhdx"));
+                     VHDX_E_HAS_CHILDREN);
+    assert_non_null(strstr(err.message, "branch.avhdx is a child of "));
     assert_int_equal(vhdx_merge_path(path_of("base.vhdx"), NULL, &options, NULL, NULL, NULL, NULL, &err),
-                     VHDX_E_NO_PARENT);
+                     VHDX_E_INVALID);
     assert_int_equal(vhdx_merge_path(path_of("top.avhdx"), path_of("branch.avhdx"), &options, NULL, NULL, NULL, NULL,
                                      &err), VHDX_E_INVALID);
     unlink(path_of("branch.avhdx"));
@@ -289,14 +293,20 @@ relinks_with_proof(void **state)
     assert_int_equal(result.images_relinked, 1);
     assert_parent("top.avhdx", "sub/moved.vhdx");
 
+    make_child("leaf.avhdx", "top.avhdx", 3 * MIB, 4);
     write_byte("sub/moved.vhdx", 5 * MIB, 512, 9);
     assert_int_equal(vhdx_relink_path(path_of("top.avhdx"), path_of("sub/moved.vhdx"), &options, NULL, NULL, NULL, &result,
                                       &err), VHDX_E_BAD_PARENT);
     assert_non_null(strstr(err.message, "V122"));
-    options.force = true;
+    options.force = true; /* R3: the leaf would show the change, too */
+    assert_int_equal(vhdx_relink_path(path_of("top.avhdx"), path_of("sub/moved.vhdx"), &options, NULL, NULL, NULL, &result,
+                                      &err), VHDX_E_HAS_CHILDREN);
+    assert_non_null(strstr(err.message, "leaf.avhdx depends on it"));
+    options.orphan_children = true;
     assert_int_equal(vhdx_relink_path(path_of("top.avhdx"), path_of("sub/moved.vhdx"), &options, NULL, NULL, NULL, &result,
                                       &err), VHDX_OK);
     assert_int_equal(byte_at("top.avhdx", 5 * MIB), 9);
+    unlink(path_of("leaf.avhdx"));
 
     options.force = false; /* a copy with a GUID of its own: the contents are the proof */
     make_base("a.vhdx");
@@ -309,7 +319,7 @@ relinks_with_proof(void **state)
     assert_int_equal(vhdx_relink_path(path_of("top.avhdx"), path_of("a.vhdx"), &options, NULL, NULL, NULL, &result, &err),
                      VHDX_E_BAD_PARENT);
     assert_int_equal(vhdx_relink_path(path_of("b.vhdx"), path_of("a.vhdx"), &options, NULL, NULL, NULL, &result, &err),
-                     VHDX_E_NO_PARENT);
+                     VHDX_E_INVALID);
 }
 
 static void

@@ -13,32 +13,18 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "disk/parents.h"
-
-#define NAMES_SIZE 220u /* fits into a message with the rest of the sentence */
-
-struct children {
-    char   names[NAMES_SIZE];
-    size_t count, shown;
-};
+#include "ops/name_list.h"
 
 static int
 note_child(void *context, const struct vhdx_found_image *image)
 {
-    struct children *children = context;
-    size_t           used = strlen(children->names);
-    const char      *separator = used > 0 ? ", " : "";
-
-    children->count++;
-    if (children->shown + 1 < children->count || strlen(image->path) + 2 >= NAMES_SIZE - used)
-        return 0; /* once one has no room, none after it is named */
-    snprintf(children->names + used, NAMES_SIZE - used, "%s%s", separator, image->path);
-    children->shown++;
+    vx_name_list_add(context, image->path);
     return 0;
 }
 
 /* Search beside the file itself, and beside a symbolic link that leads to it. */
 static int
-find_beside(const char *path, struct children *children, bool *was_cut, struct vhdx_error *err)
+find_beside(const char *path, struct vx_name_list *children, bool *was_cut, struct vhdx_error *err)
 {
     char        real[VX_PATH_SIZE], folder[VX_PATH_SIZE];
     const char *also = folder, *slash = strrchr(path, '/');
@@ -54,7 +40,7 @@ find_beside(const char *path, struct children *children, bool *was_cut, struct v
 int
 vhdx_refuse_children(const char *path, bool *is_complete, struct vhdx_error *err)
 {
-    struct children  *children = vx_alloc_zeroed(1, sizeof *children);
+    struct vx_name_list *children = vx_alloc_zeroed(1, sizeof *children);
     struct vhdx_error ours;
     bool              was_cut = false;
     int               rc;
@@ -68,13 +54,9 @@ vhdx_refuse_children(const char *path, bool *is_complete, struct vhdx_error *err
         *err = ours;
     if (rc != VHDX_E_NO_MEMORY)
         rc = VHDX_OK; /* what cannot be searched cannot refuse */
-    if (rc == VHDX_OK && children->count > children->shown)
-        rc = vx_fail(err, VHDX_E_HAS_CHILDREN, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
-                     "%s%s%zu more images depend on it as their parent", children->names,
-                     children->shown > 0 ? " and " : "", children->count - children->shown);
-    else if (rc == VHDX_OK && children->count > 0)
+    if (rc == VHDX_OK && children->count > 0)
         rc = vx_fail(err, VHDX_E_HAS_CHILDREN, VHDX_PART_CHAIN, VHDX_NO_OFFSET, "%s %s on it as %s parent",
-                     children->names, children->count == 1 ? "depends" : "depend",
+                     children->text, children->count == 1 ? "depends" : "depend",
                      children->count == 1 ? "its" : "their");
     vx_free(children);
     return rc;

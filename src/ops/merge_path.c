@@ -19,6 +19,7 @@
 #include "base/memory.h"
 #include "ops/chain_path.h"
 #include "ops/merge.h"
+#include "ops/name_list.h"
 #include "ops/rebase.h"
 #include "storage/storage.h"
 
@@ -38,7 +39,7 @@ struct file_merge {
     struct vx_merge_plan      plan;
     struct heir             **heirs;    /* owned */
     size_t                    heir_count, heir_capacity;
-    struct vhdx_error         first_sibling; /* code 0: there is none */
+    struct vhdx_error         refusal; /* for the sake of other children; code 0: there are none */
 };
 
 /* --- which files --- */
@@ -49,7 +50,7 @@ find_target(struct file_merge *m, const char *into_path, struct vhdx_error *err)
     struct vhdx_storage_identity wanted;
 
     if (m->files.count < 2)
-        return vx_fail(err, VHDX_E_NO_PARENT, VHDX_PART_CHAIN, VHDX_NO_OFFSET, "%s has no parent to be merged into",
+        return vx_fail(err, VHDX_E_INVALID, VHDX_PART_CHAIN, VHDX_NO_OFFSET, "%s has no parent to be merged into",
                        m->files.names[0]);
     m->target = 1;
     if (into_path == NULL)
@@ -85,9 +86,10 @@ open_files(struct file_merge *m, struct vhdx_error *err)
 /* --- who else depends on them (M1, M2) --- */
 
 struct sibling_search {
-    struct file_merge *m;
-    unsigned           depth; /* of the image whose children are looked for */
-    bool               is_refused;
+    struct file_merge  *m;
+    unsigned            depth; /* of the image whose children are looked for */
+    bool                is_refused;
+    struct vx_name_list refused;
 };
 
 static int
@@ -99,36 +101,48 @@ take_sibling(void *context, const struct vhdx_found_image *image)
 
     if (vx_identity_equal(&identity, &m->files.identities[search->depth - 1]))
         return 0;
-    search->is_refused = search->depth < m->target || !m->job.options->orphan_siblings;
     vx_chain_say(&m->job, "%s is a child of %s too: %s", image->path, m->files.names[search->depth],
                  search->is_refused ? "it would read wrong data" : "it loses its parent");
-    if (search->is_refused && m->first_sibling.code == 0)
-        vx_fail(&m->first_sibling, VHDX_E_IN_USE, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
-                "%s is a child of %s too and would break: rebase or flatten it first", image->path,
-                m->files.names[search->depth]);
+    if (search->is_refused)
+        vx_name_list_add(&search->refused, image->path);
     return 0;
 }
 
 static int
+search_siblings_of(struct file_merge *m, unsigned depth, struct vhdx_error *err)
+{
+    const struct vhdx_chain_options *options = m->job.options;
+    struct sibling_search search = { .m = m, .depth = depth,
+                                     .is_refused = depth < m->target || !options->orphan_siblings };
+    const char *name = m->files.names[depth];
+    bool        was_cut = false, is_one;
+    int         rc = vhdx_find_children(name, options->also, options->also_count, take_sibling, &search, &was_cut, err);
+
+    if (rc < 0)
+        return rc;
+    if (was_cut)
+        vx_chain_say(&m->job, "not all files beside %s were looked at: there are too many", name);
+    is_one = search.refused.count == 1;
+    if (search.refused.count > 0 && m->refusal.code == 0)
+        vx_fail(&m->refusal, VHDX_E_HAS_CHILDREN, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
+                "%s %s of %s too and would break: rebase or flatten %s first", search.refused.text,
+                is_one ? "is a child" : "are children", name, is_one ? "it" : "them");
+    return VHDX_OK;
+}
+
+/* All of them are said before the merge is refused for some. */
+static int
 search_siblings(struct file_merge *m, struct vhdx_error *err)
 {
     for (unsigned depth = m->target; depth > 0; depth--) {
-        struct sibling_search search = { .m = m, .depth = depth };
-        bool                  was_cut = false;
-        int rc = vhdx_find_children(m->files.names[depth], m->job.options->also, m->job.options->also_count,
-                                    take_sibling, &search, &was_cut, err);
+        int rc = search_siblings_of(m, depth, err);
 
         if (rc < 0)
             return rc;
-        if (was_cut)
-            vx_chain_say(&m->job, "not all files beside %s were looked at: there are too many",
-                         m->files.names[depth]);
     }
-    if (m->first_sibling.code == 0)
-        return VHDX_OK;
-    if (err != NULL)
-        *err = m->first_sibling;
-    return m->first_sibling.code;
+    if (m->refusal.code != 0 && err != NULL)
+        *err = m->refusal;
+    return m->refusal.code;
 }
 
 /* --- the merged image's own children --- */

@@ -4,6 +4,8 @@
  *
  *   R1  The new parent stays open, with a reader's locks, until the link is durable: nobody changes its DataWriteGuid.
  *   R2  An image is never linked to itself or to what stands on it.
+ *   R3  Without proof, what the image shows may change, and its GUID does not tell: nobody's parent is linked so by
+ *       accident.
  */
 #include <string.h>
 
@@ -91,7 +93,7 @@ read_link(const struct file_rebase *r, struct vhdx_guid *wanted, enum vx_link *l
         *wanted = vx_image_locator(image)->linkage;
         *link = vx_stack_link(image, &guid);
         if (!vx_image_geometry(image)->is_differencing)
-            rc = vx_fail(err, VHDX_E_NO_PARENT, VHDX_PART_CHAIN, VHDX_NO_OFFSET, "%s has no parent", r->path);
+            rc = vx_fail(err, VHDX_E_INVALID, VHDX_PART_CHAIN, VHDX_NO_OFFSET, "%s has no parent", r->path);
         else if (vx_image_geometry(image)->logical_sector_size != vx_image_geometry(parent)->logical_sector_size)
             rc = vx_fail(err, VHDX_E_BAD_PARENT, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
                          "%s has another logical sector size than %s (V123)", r->parent_path, r->path);
@@ -155,6 +157,10 @@ relink_file(struct file_rebase *r, struct vhdx_error *err)
         return rc;
     if (why != NULL && !r->job.options->force)
         return refuse_unproven(r, &wanted, why, err);
+    if (why != NULL && !r->job.options->orphan_children) /* R3 */
+        rc = vhdx_refuse_children(r->path, NULL, err);
+    if (rc < 0)
+        return rc;
     if (why != NULL)
         vx_chain_say(&r->job, "%s: as you wish without proof: %s", r->parent_path, why);
     guid = vx_image_data_write_guid(r->new_parent->layers[0].image);
@@ -179,7 +185,7 @@ rebase_file(struct file_rebase *r, struct vhdx_error *err)
     if (rc < 0)
         return rc;
     if (files.count < 2)
-        rc = vx_fail(err, VHDX_E_NO_PARENT, VHDX_PART_CHAIN, VHDX_NO_OFFSET, "%s has no parent", r->path);
+        rc = vx_fail(err, VHDX_E_INVALID, VHDX_PART_CHAIN, VHDX_NO_OFFSET, "%s has no parent", r->path);
     if (rc == VHDX_OK)
         rc = open_new_parent(r, true, err);
     if (rc == VHDX_OK && !vx_identity_equal(&wanted, &files.identities[1]))
