@@ -91,8 +91,8 @@ struct vhdx_parents {
     size_t                 handed_in_count;
 };
 
-/* vhdx_parents_resolve, and the file of the first candidate that is there with another DataWriteGuid: VX_PATH_SIZE bytes,
- * left alone when there is none; may be NULL. */
+/* vhdx_parents_resolve, and the file of the first candidate that is there with another DataWriteGuid: VX_PATH_SIZE
+ * bytes, left alone when there is none; may be NULL. */
 int vx_parents_search(const struct vhdx_parents *parents, const struct vhdx_parent_query *query,
                       struct vhdx_storage **out, char *mismatch_path, struct vhdx_error *err);
 

@@ -1,10 +1,10 @@
 /*
  * See tree.h.
  *
- *   T1  A parent is, in this order: what the locator leads to with the right GUID; the first other image with that GUID;
- *       what lies where the locator says with another GUID; none.
- *   T2  GUIDs are what files say and files may lie: an image can name itself, or images each other.  One link of each such
- *       loop is left out, that of its first image, and all of the loop are marked.
+ *   T1  A parent is, in this order: what the locator leads to with the right GUID; the first other image with that
+ *       GUID; what lies where the locator says with another GUID; none.
+ *   T2  GUIDs are what files say and files may lie: an image can name itself, or images each other.  One link of each
+ *       such loop is left out, that of its first image, and all of the loop are marked.
  */
 #include "ops/tree.h"
 
@@ -126,7 +126,7 @@ mark_loop(struct vhdx_tree *tree, size_t cut)
     size_t at = cut;
 
     do {
-        tree->nodes[at].image.troubles &= ~VHDX_TREE_MOVED; /* the search passes over what is in the chain already */
+        tree->nodes[at].image.troubles &= ~VHDX_TREE_MOVED; /* an opening passes over what is in the chain */
         tree->nodes[at].image.troubles |= VHDX_TREE_LOOP;
         at = tree->nodes[at].image.parent;
     } while (at != cut);
@@ -263,7 +263,8 @@ vx_tree_match(struct vhdx_tree *tree, struct vhdx_error *err)
     struct sorted_path  *paths = vx_alloc_zeroed(count, sizeof *paths);
     struct family       *families = vx_alloc_zeroed(count, sizeof *families);
     struct vx_tree_node *ordered = vx_alloc_zeroed(count, sizeof *ordered);
-    size_t              *marks = vx_alloc_zeroed(count, sizeof *marks), *order = vx_alloc_zeroed(count, sizeof *order);
+    size_t              *marks = vx_alloc_zeroed(count, sizeof *marks);
+    size_t              *order = vx_alloc_zeroed(count, sizeof *order);
     int                  rc = VHDX_OK;
 
     if (list == NULL || paths == NULL || families == NULL || ordered == NULL || marks == NULL || order == NULL) {

@@ -1,6 +1,6 @@
 /*
- * The images of a tree, from folders and from where their locators lead.  As in folder.c nothing is locked: the images may
- * belong to machines that run.
+ * The images of a tree, from folders and from where their locators lead.  As in folder.c nothing is locked: the images
+ * may belong to machines that run.
  */
 #include <string.h>
 

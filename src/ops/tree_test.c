@@ -49,8 +49,10 @@ tree_of(const struct sketch *sketches, struct vhdx_info *infos, size_t count)
         infos[i].parent_linkage.bytes[3] = s->linkage;
         infos[i].parent_linkage2.bytes[3] = s->linkage2;
         tree.nodes[i] = (struct vx_tree_node){
-            .image = { .path = s->path, .info = s->guid != 0 ? &infos[i] : NULL }, .was_looked_for = s->was_looked_for,
-            .led_to = s->led_to != 0 ? s->led_to - 1 : NONE, .lies_there = s->lies_there != 0 ? s->lies_there - 1 : NONE,
+            .image = { .path = s->path, .info = s->guid != 0 ? &infos[i] : NULL },
+            .was_looked_for = s->was_looked_for,
+            .led_to = s->led_to != 0 ? s->led_to - 1 : NONE,
+            .lies_there = s->lies_there != 0 ? s->lies_there - 1 : NONE,
         };
     }
     return tree;
@@ -75,7 +77,8 @@ assert_tree(const struct sketch *sketches, const struct expected *expected, size
         const struct expected        *e = &expected[i];
 
         if (strcmp(image->path, e->path) != 0 || image->depth != e->depth || image->troubles != e->troubles ||
-            image->is_last != e->is_last || strcmp(path_at(&tree, image->parent), e->parent ? e->parent : "") != 0 ||
+            image->is_last != e->is_last ||
+            strcmp(path_at(&tree, image->parent), e->parent ? e->parent : "") != 0 ||
             strcmp(path_at(&tree, image->twin), e->twin ? e->twin : "") != 0)
             fail_msg("place %zu: %s below '%s', twin '%s', depth %u, troubles %u, last %d", i, image->path,
                      path_at(&tree, image->parent), path_at(&tree, image->twin), image->depth, image->troubles,
@@ -139,7 +142,7 @@ loops(void **state)
         { "s", "r", NULL, 2, VHDX_TREE_LOOP, false },    { "tail", "r", NULL, 2, 0, true },
         { "self", NULL, NULL, 0, VHDX_TREE_LOOP, true },
     };
-    static const struct sketch twins[] = { /* a copy of what names itself: they name each other, and GUIDs run out */
+    static const struct sketch twins[] = { /* a copy of what names itself: they name each other */
         { "x", 1, 1, 0, false, 0, 0 }, { "x2", 1, 1, 0, false, 0, 0 },
     };
     static const struct expected twins_there[] = {
@@ -251,6 +254,7 @@ static void
 folders(void **state)
 {
     const char *const vm[] = { at("vm") }, *const both[] = { at("vm"), at("bases"), at("vm/../vm") };
+    const char *const nowhere[] = { at("nowhere") };
     struct vhdx_tree *tree;
 
     (void)state;
@@ -263,7 +267,7 @@ folders(void **state)
     assert_false(vhdx_tree_is_complete(tree));
     vhdx_tree_free(tree);
     vhdx_tree_free(NULL);
-    assert_int_equal(vhdx_tree_read(&tree, (const char *const[]){ at("nowhere") }, 1, 0, NULL, &err), VHDX_E_NOT_FOUND);
+    assert_int_equal(vhdx_tree_read(&tree, nowhere, 1, 0, NULL, &err), VHDX_E_NOT_FOUND);
 }
 
 static void

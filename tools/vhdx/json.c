@@ -76,13 +76,19 @@ serialize_text(struct json_object *object, struct printbuf *buffer, int level, i
     return printbuf_memappend(buffer, "\"", 1);
 }
 
-void
-json_add_text(struct json_object *object, const char *key, const char *value)
+struct json_object *
+json_text(const char *value)
 {
     struct json_object *text = need_memory(json_object_new_string(value));
 
     json_object_set_serializer(text, serialize_text, NULL, NULL);
-    json_object_object_add(object, key, text);
+    return text;
+}
+
+void
+json_add_text(struct json_object *object, const char *key, const char *value)
+{
+    json_object_object_add(object, key, json_text(value));
 }
 
 void

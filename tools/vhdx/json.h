@@ -14,6 +14,9 @@
 /* A new object with "schema": 1.  Keys are only ever added within a schema. */
 struct json_object *json_document(void);
 
+/* A string as an element of an array. */
+struct json_object *json_text(const char *value);
+
 void json_add_number(struct json_object *object, const char *key, uint64_t value);
 void json_add_real(struct json_object *object, const char *key, double value);
 void json_add_bool(struct json_object *object, const char *key, bool value);

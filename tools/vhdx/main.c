@@ -15,6 +15,7 @@ static const struct verb *const verbs[] = {
     &check_verb,
     &convert_verb,
     &compare_verb,
+    &tree_verb,
     &replay_verb,
     &serve_verb,
     &bench_verb,
