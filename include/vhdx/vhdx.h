@@ -5,6 +5,7 @@
 #include <vhdx/chain.h>
 #include <vhdx/disk.h>
 #include <vhdx/error.h>
+#include <vhdx/fs.h>
 #include <vhdx/guid.h>
 #include <vhdx/ops.h>
 #include <vhdx/parents.h>
