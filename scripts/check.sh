@@ -18,8 +18,10 @@ builds=build-check
 jobs=$(nproc)
 passed=0 failed=0 skipped=0
 
-# Sanitizers are slow and find what they can find early; the full count runs on gcc's build.
+# Sanitizers and emulated hosts are slow and find what they can find early: there each random test does every
+# configuration once, and the full count runs on gcc's build.
 small_crash_states=4000
+once="VHDX_MODEL_SECONDS=0 VHDX_THREADS_SECONDS=0"
 
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
@@ -89,7 +91,8 @@ meson_test() {
     local directory=$builds/$1 log=$builds/$1-$2.log results=$builds/$1/meson-logs/$2.json name=$2 expected=$3
     shift 3
     rm -f "$results"
-    meson test -C "$directory" --num-processes "$jobs" --timeout-multiplier 4 --logbase "$name" "$@" >"$log" 2>&1
+    # shellcheck disable=SC2086  # assignments are words
+    env $test_environment meson test -C "$directory" --num-processes "$jobs" --timeout-multiplier 4 --logbase "$name" "$@" >"$log" 2>&1
     if [ ! -f "$results" ] || [ "$(wc -l <"$results")" -ne "$expected" ]; then
         fail_step "$log" "meson test: not every test ran"
         return 1
@@ -102,7 +105,7 @@ python_tests() {
     local folder=$1 results=$builds/$1.xml log=$builds/$1.log
     ls "tests/$folder"/test_*.py >/dev/null 2>&1 || return 0
     rm -f "$results"
-    VHDX_BUILD=$PWD/$builds/gcc /usr/bin/python3 -m pytest -q -p no:cacheprovider --junitxml="$results" \
+    VHDX_BUILD=$PWD/$builds/gcc /usr/bin/python3 -m pytest -q -p no:cacheprovider -n "$jobs" --junitxml="$results" \
         "tests/$folder" >"$log" 2>&1
     if [ -f "$results" ]; then
         add_counts "$results"
@@ -198,17 +201,19 @@ step_fuzz() {
 
 step_sanitizers() {
     build sanitizers -Dtests=enabled -Dcommand=enabled -Dnbdkit=disabled -Db_sanitize=address,undefined || return
+    test_environment=$once
     suites sanitizers unit model counted threads corpus
     one_test sanitizers crash_test "--states $small_crash_states"
 }
 
 step_threads() {
-    build threads -Dtests=enabled -Dcommand=disabled -Dnbdkit=disabled -Db_sanitize=thread && suites threads unit threads
+    build threads -Dtests=enabled -Dcommand=disabled -Dnbdkit=disabled -Db_sanitize=thread && suites threads threads
 }
 
 # Other hosts: emulated, statically linked, without cmocka and json-c.
 foreign() {
     local host=$1 file=$2
+    test_environment=$once
     build "$host" "$file" "scripts/cross/$host.ini" -Dtests=enabled -Dcmocka_shim=true -Dcommand=disabled -Dnbdkit=disabled &&
         suites "$host" unit model corpus
 }
@@ -247,6 +252,7 @@ for step in $steps; do
         echo "no step '$step'" >&2
         exit 2
     fi
+    test_environment=
     step_passed=0 step_failed=0 step_skipped=0 step_started=$SECONDS
     "step_$step"
     printf '%-10s %6d passed %4d failed %4d skipped  %4d s\n' \

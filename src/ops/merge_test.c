@@ -78,9 +78,13 @@ assert_reads(struct vhdx_storage *const *storages, unsigned count, const uint8_t
 
     if (got_size != size)
         fail_msg("%s: %llu bytes, expected %llu", about, (unsigned long long)got_size, (unsigned long long)size);
-    for (uint64_t i = 0; i < size; i++)
-        if (got[i] != expected[i])
-            fail_msg("%s: byte %llu is %u, expected %u", about, (unsigned long long)i, got[i], expected[i]);
+    if (memcmp(got, expected, (size_t)size) != 0) {
+        uint64_t at = 0;
+
+        while (got[at] == expected[at])
+            at++;
+        fail_msg("%s: byte %llu is %u, expected %u", about, (unsigned long long)at, got[at], expected[at]);
+    }
     vx_free(got);
 }
 
