@@ -159,8 +159,10 @@ relink_file(struct file_rebase *r, struct vhdx_error *err)
         return refuse_unproven(r, &wanted, why, err);
     if (why != NULL && !r->job.options->orphan_children) /* R3 */
         rc = vhdx_refuse_children(r->path, NULL, err);
-    if (rc < 0)
+    if (rc < 0) {
+        vx_error_prefix(err, r->path);
         return rc;
+    }
     if (why != NULL)
         vx_chain_say(&r->job, "%s: as you wish without proof: %s", r->parent_path, why);
     guid = vx_image_data_write_guid(r->new_parent->layers[0].image);

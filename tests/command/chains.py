@@ -1,5 +1,10 @@
 """Chains of differencing images, made and read by the command itself."""
+import fcntl
+import os
+import struct
 import subprocess
+import termios
+import time
 
 from conftest import MIB
 
@@ -53,3 +58,37 @@ def contents_for_7zip(peer, directory, image):
     peer("7zz", "i")
     return subprocess.run(["7zz", "x", "-so", "-tvhdx", image], cwd=directory, stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL, check=True).stdout
+
+
+def files(directory):
+    """Every file and its bytes."""
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
+class Halted:
+    """The command in the middle of a long job: its progress goes to a pipe that is full after the first line."""
+
+    def __init__(self, vhdx, *arguments):
+        reader, self.writer = os.pipe()
+        self.reader = reader
+        room = fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, 4096)
+        used = room - len(b"0/100\n1/100")  # one line fits, with one digit or two, and no second one
+        os.write(self.writer, bytes(used))
+        verb, *rest = arguments
+        self.process = vhdx.start(verb, f"--progress={self.writer}", *rest, pass_fds=[self.writer],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 60
+        while struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, bytes(4)))[0] == used:
+            assert self.process.poll() is None and time.monotonic() < deadline, self.process.communicate()
+            time.sleep(0.005)
+
+    def end_by(self, number):
+        """Send the signal, let the job go on, and return what it said on stdout and stderr."""
+        self.process.send_signal(number)
+        os.close(self.writer)
+        while os.read(self.reader, 65536):
+            pass
+        os.close(self.reader)
+        said = self.process.communicate(timeout=60)
+        assert self.process.returncode == -number, said
+        return [text.decode() for text in said]

@@ -77,11 +77,7 @@ fail_errno(struct vhdx_error *err, int system_errno, const char *format, ...)
  * What an error means for the data, and the command that helps; FILE stands for the file's name.  Codes that say
  * everything themselves ("no such file") are not here.
  */
-static const struct advice {
-    int         code;
-    const char *meaning;
-    const char *remedy;
-} advices[] = {
+static const struct message_advice advices[] = {
     { VHDX_E_NO_SPACE, "What was written before the last flush is kept; the rest is not.", NULL },
     { VHDX_E_IN_USE, "Two programs that write one image destroy it; one that reads meanwhile sees torn data.",
       "close the other program, or read what lies there now with -U (--force-share)" },
@@ -118,14 +114,33 @@ static const struct advice {
       "write to the last child of the chain, or take a copy; --orphan-children goes on all the same" },
 };
 
-static const struct advice *
-find_advice(int code)
+/* Of the verb that runs; it goes before the general one. */
+static const struct message_advice *verb_advices;
+static size_t verb_advice_count;
+
+void
+message_advise(const struct message_advice *its_advices, size_t count)
 {
-    for (size_t i = 0; i < sizeof(advices) / sizeof(advices[0]); i++) {
-        if (advices[i].code == code)
-            return &advices[i];
+    verb_advices = its_advices;
+    verb_advice_count = count;
+}
+
+static const struct message_advice *
+search_advices(const struct message_advice *list, size_t count, int code)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].code == code)
+            return &list[i];
     }
     return NULL;
+}
+
+static const struct message_advice *
+find_advice(int code)
+{
+    const struct message_advice *found = search_advices(verb_advices, verb_advice_count, code);
+
+    return found != NULL ? found : search_advices(advices, sizeof(advices) / sizeof(advices[0]), code);
 }
 
 const char *
@@ -169,7 +184,7 @@ print_remedy(const char *remedy, const char *file)
 void
 message_error(const char *file, const struct vhdx_error *err)
 {
-    const struct advice *advice = find_advice(err->code);
+    const struct message_advice *advice = find_advice(err->code);
     char place[MESSAGE_PLACE_SIZE];
 
     flockfile(stderr); /* the lines of one message stay together */

@@ -18,6 +18,15 @@ int fail_errno(struct vhdx_error *err, int system_errno, const char *format, ...
  * NULL. */
 void message_error(const char *file, const struct vhdx_error *err);
 
+/* What an error means for the data and the command that helps (NULL: none), where a verb knows better than message.c does.
+ * The list is kept until the command ends. */
+struct message_advice {
+    int         code;
+    const char *meaning;
+    const char *remedy;
+};
+void message_advise(const struct message_advice *its_advices, size_t count);
+
 /* Print `vhdx: message` to stderr, escaped. */
 void message_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

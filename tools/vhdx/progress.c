@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "stop.h"
+
 static double
 seconds_since(const struct timespec *then)
 {
@@ -20,7 +22,7 @@ static int
 report_from_library(void *context, uint64_t done, uint64_t total)
 {
     progress_report(context, done, total);
-    return 0;
+    return stop_is_asked() ? 1 : 0;
 }
 
 void
@@ -63,4 +65,5 @@ progress_end(struct progress *progress)
 {
     if (progress->shows_bar && progress->has_shown)
         fputc('\n', stderr);
+    progress->has_shown = false;
 }

@@ -25,7 +25,7 @@ void progress_begin(struct progress *progress, const struct shared_options *shar
 /* For jobs of our own: report to the same places. */
 void progress_report(struct progress *progress, uint64_t done, uint64_t total);
 
-/* End the line of the bar. */
+/* End the line of the bar; a later report begins a new one. */
 void progress_end(struct progress *progress);
 
 #endif

@@ -9,6 +9,6 @@
 #define STATUS_USAGE  2
 
 extern const struct verb bench_verb, check_verb, compare_verb, convert_verb, create_verb, info_verb, map_verb,
-    replay_verb, serve_verb, tree_verb;
+    merge_verb, rebase_verb, replay_verb, serve_verb, tree_verb;
 
 #endif
