@@ -1,22 +1,8 @@
-/*
- * vhdx convert: the contents of one disk into a new file, device or stream.
- *
- * A file grows under another name until it is complete (F1 in files.h).  A stream is written in one pass.  A raw
- * disk can come from a pipe when its size is said beforehand; the pipe has its own reader, pipe.c.
- */
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
+/* vhdx convert: the contents of one disk into a new file, device or stream. */
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <vhdx/ops.h>
-
-#include "files.h"
+#include "conversion.h"
 #include "message.h"
-#include "pipe.h"
-#include "progress.h"
 #include "verbs.h"
 
 enum { OPTION_FORCE = 256, OPTION_NO_ZERO_DETECT, OPTION_SIZE };
@@ -30,266 +16,6 @@ static const struct option_line lines[] = {
     { "force", OPTION_FORCE, NULL, "write over a file or block device that exists" },
     { 0 },
 };
-
-struct conversion {
-    const struct shared_options *shared;
-    const char                  *source, *destination;
-    enum vhdx_format             target_format;
-    uint64_t                     pipe_size;
-    bool                         has_pipe_size;
-    bool                         may_replace;
-    struct vhdx_copy_options     copy;
-    const char                  *culprit; /* the file an error is about; NULL: both or neither */
-};
-
-static bool
-is_stream(const char *path)
-{
-    return strcmp(path, "-") == 0;
-}
-
-/* Whether the source is standard input and cannot be read twice. */
-static bool
-comes_from_pipe(const struct conversion *conversion)
-{
-    struct stat found;
-
-    return is_stream(conversion->source)
-           && (fstat(STDIN_FILENO, &found) < 0 || !(S_ISREG(found.st_mode) || S_ISBLK(found.st_mode)));
-}
-
-/* The new image is shaped as asked, and like the source where nothing was: a guest's partitions count sectors. */
-static int
-shape_image(struct vhdx_create_options *create, const struct conversion *conversion, struct vhdx_disk *from,
-            struct vhdx_error *err)
-{
-    struct vhdx_info info;
-    int rc;
-
-    *create = conversion->shared->create;
-    if (from == NULL)
-        return VHDX_OK;
-    rc = vhdx_disk_get_info(from, 0, &info, err);
-    if (rc < 0 || info.format != VHDX_FORMAT_VHDX)
-        return rc;
-    if (create->logical_sector_size == 0)
-        create->logical_sector_size = info.logical_sector_size;
-    if (create->physical_sector_size == 0)
-        create->physical_sector_size = info.physical_sector_size;
-    return VHDX_OK;
-}
-
-/* A new image of the size, rounded up to whole sectors. */
-static int
-make_image_file(const char *path, const struct conversion *conversion, struct vhdx_disk *from, uint64_t size,
-                struct vhdx_error *err)
-{
-    struct vhdx_create_options create;
-    uint64_t sector_size;
-    int rc;
-
-    rc = shape_image(&create, conversion, from, err);
-    if (rc < 0)
-        return rc;
-    sector_size = create.logical_sector_size == 0 ? 512 : create.logical_sector_size;
-    create.virtual_size = size;
-    if (size % sector_size != 0 && size < UINT64_MAX - sector_size)
-        create.virtual_size += sector_size - size % sector_size;
-    return vhdx_create_path(path, false, &create, NULL, err);
-}
-
-/* A new sparse file of exactly the size. */
-static int
-make_raw_file(const char *path, uint64_t size, struct vhdx_error *err)
-{
-    int descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-    int rc = VHDX_OK;
-
-    if (descriptor < 0)
-        return fail_errno(err, errno, "cannot be made");
-    if (size > INT64_MAX)
-        rc = fail(err, VHDX_E_LIMIT, "%" PRIu64 " bytes are more than a file can have", size);
-    else if (ftruncate(descriptor, (off_t)size) < 0)
-        rc = fail_errno(err, errno, "a file of %" PRIu64 " bytes", size);
-    if (close(descriptor) < 0 && rc == 0)
-        rc = fail_errno(err, errno, "cannot be made");
-    return rc;
-}
-
-/* Make the target, which then reads as zeros (a block device: as whatever it holds), and open it for writing. */
-static int
-make_target(struct vhdx_disk **out, const struct target *target, const struct conversion *conversion,
-            struct vhdx_disk *from, uint64_t size, struct vhdx_error *err)
-{
-    struct vhdx_open_options options = { .flags = VHDX_OPEN_WRITE, .format = conversion->target_format };
-    int rc = VHDX_OK;
-
-    if (conversion->target_format == VHDX_FORMAT_VHDX)
-        rc = make_image_file(target->working_path, conversion, from, size, err);
-    else if (!target->is_device)
-        rc = make_raw_file(target->working_path, size, err);
-    if (rc == 0)
-        rc = vhdx_disk_open_path(out, target->working_path, &options, err);
-    if (rc == 0 && vhdx_disk_size(*out) < size) {
-        rc = fail(err, VHDX_E_RANGE, "has %" PRIu64 " bytes, %" PRIu64 " are needed", vhdx_disk_size(*out), size);
-        vhdx_disk_close(*out, NULL);
-        *out = NULL;
-    }
-    return rc;
-}
-
-/* A device does not read as zeros at first: make it so where the source does. */
-static int
-zero_like(struct vhdx_disk *from, struct vhdx_disk *to, struct vhdx_error *err)
-{
-    struct vhdx_extent extents[256];
-    uint64_t size = vhdx_disk_size(from), guest_offset = 0;
-
-    while (guest_offset < size) {
-        size_t count;
-        int rc;
-
-        rc = vhdx_disk_resolve_sparse(from, guest_offset, size - guest_offset, extents, 256, &count, err);
-        for (size_t i = 0; rc == 0 && i < count; i++) {
-            if ((extents[i].flags & VHDX_EXTENT_ZERO) != 0)
-                rc = vhdx_disk_zero(to, extents[i].guest_offset, extents[i].length, 0, err);
-        }
-        if (rc < 0)
-            return rc;
-        guest_offset = extents[count - 1].guest_offset + extents[count - 1].length;
-    }
-    return VHDX_OK;
-}
-
-static int
-copy_disk(struct conversion *conversion, const struct target *target, struct vhdx_disk *from, struct vhdx_disk *to,
-          struct progress *progress, struct vhdx_error *err)
-{
-    struct vhdx_copy_options options = conversion->copy;
-
-    if (target->is_device) {
-        int rc = zero_like(from, to, err);
-
-        if (rc < 0)
-            return rc;
-        options.detect_zeros = false; /* zeros among the data must be written, too */
-    }
-    return vhdx_copy(from, to, &options, &progress->hook, err);
-}
-
-/* Whom an error of a copy is about, as far as its code tells. */
-static const char *
-find_culprit(const struct conversion *conversion, int code)
-{
-    switch (code) {
-    case VHDX_E_NO_SPACE:
-    case VHDX_E_FAILED:
-    case VHDX_E_LIMIT:
-        return conversion->destination;
-    case VHDX_E_BAD_BAT:
-    case VHDX_E_BAD_BITMAP:
-    case VHDX_E_TRUNCATED:
-    case VHDX_E_NO_PARENT:
-        return conversion->source;
-    default:
-        return NULL;
-    }
-}
-
-/* Fill the target, whose working file is removed by the caller on failure. */
-static int
-fill_target(struct conversion *conversion, const struct target *target, struct vhdx_disk *from,
-            struct vhdx_error *err)
-{
-    uint64_t size = from != NULL ? vhdx_disk_size(from) : conversion->pipe_size;
-    struct vhdx_disk *to;
-    struct progress progress;
-    int rc, close_rc;
-
-    conversion->culprit = conversion->destination;
-    rc = make_target(&to, target, conversion, from, size, err);
-    if (rc < 0)
-        return rc;
-
-    progress_begin(&progress, conversion->shared);
-    if (from != NULL)
-        rc = copy_disk(conversion, target, from, to, &progress, err);
-    else
-        rc = pipe_copy(to, size, conversion->copy.detect_zeros, target->is_device, &progress, err);
-    progress_end(&progress);
-    if (rc < 0)
-        conversion->culprit = find_culprit(conversion, rc);
-    close_rc = vhdx_disk_close(to, rc == 0 ? err : NULL);
-    return rc < 0 ? rc : close_rc;
-}
-
-static int
-convert_to_file(struct conversion *conversion, struct vhdx_disk *from, struct vhdx_error *err)
-{
-    struct target target;
-    int rc;
-
-    conversion->culprit = conversion->destination;
-    rc = target_begin(&target, conversion->destination, from, conversion->may_replace, conversion->shared, err);
-    if (rc < 0)
-        return rc;
-    if (target.is_device && conversion->target_format == VHDX_FORMAT_VHDX)
-        return fail(err, VHDX_E_UNSUPPORTED, "a VHDX on a block device could be taken for a good one before it is"
-                    " complete: convert to a file, then copy that");
-    rc = fill_target(conversion, &target, from, err);
-    if (rc == 0) {
-        conversion->culprit = conversion->destination;
-        rc = target_commit(&target, err);
-    }
-    if (rc < 0)
-        target_abandon(&target);
-    return rc;
-}
-
-static int
-convert_to_stream(struct conversion *conversion, struct vhdx_disk *from, struct vhdx_error *err)
-{
-    struct vhdx_create_options create;
-    struct progress progress;
-    int rc;
-
-    conversion->culprit = NULL;
-    if (isatty(STDOUT_FILENO) == 1)
-        return fail(err, VHDX_E_UNSUPPORTED, "a disk is not written to a terminal: redirect the output");
-    progress_begin(&progress, conversion->shared);
-    if (conversion->target_format == VHDX_FORMAT_RAW) {
-        rc = vhdx_write_raw_stream(from, STDOUT_FILENO, &progress.hook, err);
-    } else {
-        rc = shape_image(&create, conversion, from, err);
-        if (rc == 0)
-            rc = vhdx_write_vhdx_stream(from, STDOUT_FILENO, &create, &progress.hook, err);
-    }
-    progress_end(&progress);
-    if (rc < 0)
-        conversion->culprit = find_culprit(conversion, rc);
-    return rc;
-}
-
-static int
-convert(struct conversion *conversion, struct vhdx_error *err)
-{
-    struct vhdx_disk *from = NULL;
-    int rc;
-
-    if (!comes_from_pipe(conversion)) {
-        conversion->culprit = conversion->source;
-        rc = file_open_disk(&from, conversion->source, conversion->shared->format, conversion->shared, 0, err);
-        if (rc < 0)
-            return rc;
-    }
-    if (is_stream(conversion->destination))
-        rc = convert_to_stream(conversion, from, err);
-    else
-        rc = convert_to_file(conversion, from, err);
-    if (from != NULL)
-        vhdx_disk_close(from, NULL);
-    return rc;
-}
 
 static bool
 ends_in(const char *path, const char *ending)
@@ -315,14 +41,14 @@ complete_conversion(struct conversion *conversion, const struct option_reader *r
 {
     if (conversion->target_format == VHDX_FORMAT_AUTO)
         conversion->target_format = format_by_name(reader, conversion->destination);
-    if (!comes_from_pipe(conversion)) {
+    if (!conversion_reads_pipe(conversion)) {
         if (conversion->has_pipe_size)
             usage_error(reader, "--size is for a disk that comes through a pipe (SRC '-')");
         return;
     }
     if (conversion->shared->format == VHDX_FORMAT_VHDX)
         usage_error(reader, "a VHDX cannot be read from a pipe: store it in a file first");
-    if (is_stream(conversion->destination))
+    if (strcmp(conversion->destination, "-") == 0)
         usage_error(reader, "from a pipe to a pipe is not possible: name a file for DST");
     if (!conversion->has_pipe_size)
         usage_error(reader, "--size is needed when the disk comes through a pipe: an image begins with its size");
@@ -378,7 +104,7 @@ run_convert(const struct verb *verb, int argc, char **argv)
     conversion.destination = operands[1];
     complete_conversion(&conversion, &reader);
 
-    if (convert(&conversion, &err) == 0)
+    if (conversion_run(&conversion, &err) == 0)
         return STATUS_GOOD;
     message_error(conversion.culprit, &err);
     return STATUS_FAILED;

@@ -17,6 +17,7 @@ static const struct verb *const verbs[] = {
     &compare_verb,
     &merge_verb,
     &rebase_verb,
+    &flatten_verb,
     &tree_verb,
     &replay_verb,
     &serve_verb,

@@ -1,0 +1,27 @@
+/* Copying a disk to a new file, device or stream: what convert and flatten share. */
+#ifndef VHDX_TOOL_CONVERSION_H
+#define VHDX_TOOL_CONVERSION_H
+
+#include <vhdx/ops.h>
+
+#include "options.h"
+
+struct conversion {
+    const struct shared_options *shared;
+    const char                  *source, *destination;
+    enum vhdx_format             target_format;
+    uint64_t                     pipe_size;
+    bool                         has_pipe_size;
+    bool                         may_replace;
+    bool                         keeps_disk; /* the new image is the same disk: block size and identity, too */
+    struct vhdx_copy_options     copy;
+    const char                  *culprit; /* the file an error is about; NULL: both or neither */
+};
+
+/* Do it.  The source is opened with its parents; on failure `culprit` says whom the error is about. */
+int conversion_run(struct conversion *conversion, struct vhdx_error *err);
+
+/* Whether the source is standard input and cannot be read twice. */
+bool conversion_reads_pipe(const struct conversion *conversion);
+
+#endif
