@@ -1,5 +1,5 @@
 /*
- * The nbdkit plugin: one VHDX image, served over NBD.  Thin over <vhdx/disk.h>.
+ * The nbdkit plugin: one VHDX image with its chain of parents, served over NBD.  Thin over <vhdx/disk.h>.
  *
  * An image can be opened for writing once, and NBD clients open several connections: all of them share one disk.
  *
@@ -9,7 +9,12 @@
  *   P2  The first connection that wants to write reopens it for writing, provided no connection uses it yet.  Only
  *       then is it known whether nbdkit was started with -r, and nothing is replayed for a client that never came.
  *   P3  From then on the disk stays open until the server ends.  Connections count as users from open to close.
+ *       Its parents stay open with it, locked against writers.
  *   P4  Since all connections share the disk, a flush on one covers what the others wrote: multi-conn is safe.
+ *   P5  Parents come from the folder of the image unless `parents` says otherwise: a server may be handed images of
+ *       strangers.  Folders are made absolute when the parameters are complete; later nbdkit leaves its directory.
+ *   P6  An image on which others depend is not opened for writing, since they would then show a mixture of old and
+ *       new.  As with P2 this can be judged only when a connection wants to write.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -23,7 +28,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
-#include <vhdx/disk.h>
+#include <vhdx/chain.h>
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
@@ -38,6 +43,12 @@ static struct {
     char *path; /* absolute: nbdkit leaves the directory it was started in */
     bool  is_read_only;
     bool  ignores_log; /* then is_read_only too */
+    bool  orphans_children;
+
+    char                *parents_text; /* of parents=, NULL without */
+    char               **maps;         /* of each map= */
+    size_t               map_count;
+    struct vhdx_parents *parents; /* both, as a policy */
 } config;
 
 /* The one disk, and who uses it. */
@@ -49,11 +60,27 @@ static struct {
     char              description[64];
 } shared = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
+/* What helps, in words of this plugin; the library's messages cannot know them. */
+static const char *
+remedy_of(int code)
+{
+    switch (code) {
+    case VHDX_E_NO_PARENT:
+        return ". What this image does not hold itself lies in its parent; parents=DIR,DIR or parents=any looks"
+               " elsewhere, map=C:=DIR tells where a drive of Windows is";
+    case VHDX_E_HAS_CHILDREN:
+        return ". Written to, it would no longer be what they need; serve the last child, or serve it read-only, or"
+               " give orphan-children=true to write all the same";
+    default:
+        return "";
+    }
+}
+
 /* Log an error, and give the client its errno.  Returns -1, as every callback does on failure. */
 static int
 refuse(const struct vhdx_error *err)
 {
-    nbdkit_error("%s: %s", config.path, err->message);
+    nbdkit_error("%s: %s%s", config.path, err->message, remedy_of(err->code));
     nbdkit_set_error(vhdx_code_errno(err->code));
     return -1;
 }
@@ -70,6 +97,36 @@ parse_flag(bool *out, const char *value)
 }
 
 static int
+out_of_memory(void)
+{
+    nbdkit_error("out of memory");
+    return -1;
+}
+
+static int
+set_parents(const char *value)
+{
+    free(config.parents_text);
+    config.parents_text = strdup(value);
+    return config.parents_text == NULL ? out_of_memory() : 0;
+}
+
+static int
+add_map(const char *value)
+{
+    char **maps = realloc(config.maps, (config.map_count + 1) * sizeof *maps);
+
+    if (maps == NULL)
+        return out_of_memory();
+    config.maps = maps;
+    maps[config.map_count] = strdup(value);
+    if (maps[config.map_count] == NULL)
+        return out_of_memory();
+    config.map_count++;
+    return 0;
+}
+
+static int
 plugin_config(const char *key, const char *value)
 {
     if (strcmp(key, "file") == 0) {
@@ -81,8 +138,32 @@ plugin_config(const char *key, const char *value)
         return parse_flag(&config.is_read_only, value);
     if (strcmp(key, "ignore-log") == 0)
         return parse_flag(&config.ignores_log, value);
+    if (strcmp(key, "parents") == 0)
+        return set_parents(value);
+    if (strcmp(key, "map") == 0)
+        return add_map(value);
+    if (strcmp(key, "orphan-children") == 0)
+        return parse_flag(&config.orphans_children, value);
     nbdkit_error("unknown parameter '%s'", key);
     return -1;
+}
+
+/* P5 */
+static int
+make_policy(void)
+{
+    const char                 *which = config.parents_text != NULL ? config.parents_text : "same-dir";
+    struct vhdx_parents_options options;
+    struct vhdx_error           err;
+    int rc = vhdx_parents_options_parse(&options, which, (const char *const *)config.maps, config.map_count, &err);
+
+    if (rc == VHDX_OK) {
+        rc = vhdx_parents_new(&config.parents, &options, &err);
+        vhdx_parents_options_free(&options);
+    }
+    if (rc < 0)
+        nbdkit_error("parents=%s: %s", which, err.message);
+    return rc < 0 ? -1 : 0;
 }
 
 static int
@@ -94,13 +175,16 @@ plugin_config_complete(void)
     }
     if (config.ignores_log)
         config.is_read_only = true;
-    return 0;
+    return make_policy();
 }
 
 #define plugin_config_help \
-    "file=<IMAGE>     (required) The VHDX image to serve.\n" \
-    "readonly=true    Serve it read-only; not one byte of the file changes.\n" \
-    "ignore-log=true  Serve the file as it lies, without the writes in its log; read-only."
+    "file=<IMAGE>          (required) The VHDX image to serve.\n" \
+    "readonly=true         Serve it read-only; not one byte of the file changes.\n" \
+    "ignore-log=true       Serve the file as it lies, without the writes in its log; read-only.\n" \
+    "parents=<WHICH>       Where parents may be: none, same-dir (default), any, or folders: DIR,DIR..\n" \
+    "map=<C:=DIR>          Where a drive or a share of Windows is here; may be given several times.\n" \
+    "orphan-children=true  Write even when other images depend on this one."
 
 static void
 plugin_dump(void)
@@ -108,13 +192,14 @@ plugin_dump(void)
     printf("vhdx_library_version=%s\n", vhdx_version());
 }
 
-/* A word for the export's description: type and size of blocks, as the image says. */
+/* A word for the export's description: type and size of blocks as the image says, and how many parents it has. */
 static int
 describe_locked(struct vhdx_error *err)
 {
     static const char *const type_names[] = {
         [VHDX_TYPE_DYNAMIC] = "dynamic", [VHDX_TYPE_FIXED] = "fixed", [VHDX_TYPE_DIFFERENCING] = "differencing",
     };
+    unsigned parent_count = vhdx_disk_layer_count(shared.disk) - 1;
     struct vhdx_info *info;
     int rc;
 
@@ -127,6 +212,12 @@ describe_locked(struct vhdx_error *err)
     if (rc == VHDX_OK)
         snprintf(shared.description, sizeof shared.description, "%s VHDX, %" PRIu32 " MiB blocks",
                  type_names[info->type], info->block_size >> 20);
+    if (rc == VHDX_OK && parent_count > 0) {
+        size_t used = strlen(shared.description);
+
+        snprintf(shared.description + used, sizeof shared.description - used, ", %u parent%s", parent_count,
+                 parent_count == 1 ? "" : "s");
+    }
     free(info);
     return rc;
 }
@@ -141,12 +232,28 @@ close_disk_locked(struct vhdx_error *err)
     return disk == NULL ? VHDX_OK : vhdx_disk_close(disk, err);
 }
 
+/* P6 */
+static int
+refuse_children(struct vhdx_error *err)
+{
+    bool is_complete = true;
+    int rc = config.orphans_children ? VHDX_OK : vhdx_refuse_children(config.path, &is_complete, err);
+
+    if (rc == VHDX_OK && !is_complete)
+        nbdkit_error("warning: %s: not every file beside it could be looked at: images that depend on it may be"
+                     " among them", config.path);
+    return rc;
+}
+
 static int
 open_disk_locked(bool for_writing, struct vhdx_error *err)
 {
-    struct vhdx_open_options options = { .format = VHDX_FORMAT_VHDX };
-    int rc;
+    struct vhdx_open_options options = { .format = VHDX_FORMAT_VHDX, .resolve_parent = vhdx_parents_resolve,
+                                         .resolve_context = config.parents };
+    int rc = for_writing ? refuse_children(err) : VHDX_OK;
 
+    if (rc < 0)
+        return rc;
     if (for_writing)
         options.flags |= VHDX_OPEN_WRITE;
     if (config.ignores_log)
@@ -244,6 +351,11 @@ static void
 plugin_unload(void)
 {
     plugin_cleanup();
+    vhdx_parents_free(config.parents);
+    for (size_t i = 0; i < config.map_count; i++)
+        free(config.maps[i]);
+    free(config.maps);
+    free(config.parents_text);
     free(config.path);
 }
 

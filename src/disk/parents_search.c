@@ -36,7 +36,7 @@ struct search {
     struct vx_windows_path          windows;
     struct vx_found_file            file;
     char                            told[512];     /* F4: "A: not found; B: ..." */
-    char                            mismatch[256]; /* the first candidate with another GUID */
+    char                            mismatch[384]; /* the first candidate with another GUID, both and the remedy */
     char                           *mismatch_path; /* its file; VX_PATH_SIZE bytes of the caller's, or NULL */
     bool                            is_circle;
 };

@@ -56,3 +56,53 @@ def test_without_nbdkit(vhdx, monkeypatch):
 
 def test_its_own_options_stand_before_the_file(vhdx):
     assert "there is no option '-U'" in vhdx.fails(2, "serve", "-U", "-", "a.vhdx")
+
+
+@pytest.fixture
+def chain(vhdx, raw_disk, tmp_path):
+    """A child in another folder than its parent."""
+    vhdx("convert", raw_disk, "base.vhdx")
+    (tmp_path / "children").mkdir()
+    vhdx("create", "--parent", "base.vhdx", "children/a.avhdx")
+    return raw_disk
+
+
+READ = ("-U", "-", "--run", "nbdcopy $uri out.raw")
+
+
+def test_parents_of_another_folder(vhdx, peer, chain, tmp_path):
+    peer("nbdcopy", "--version")
+    message = vhdx.fails(1, "serve", "-r", "children/a.avhdx", *READ)
+    assert "base.vhdx: outside of the folder of the child" in message and "parents=any" in message
+    assert "may not be looked for" in vhdx.fails(1, "serve", "-r", "--parents", "none", "children/a.avhdx", *READ)
+    for which in ("any", ".", f"/usr,{tmp_path}"):
+        vhdx("serve", "-r", "--parents", which, "children/a.avhdx", *READ)
+        assert (tmp_path / "out.raw").read_bytes() == chain.read_bytes()
+        (tmp_path / "out.raw").unlink()
+
+
+def test_a_map_of_drives(vhdx, peer, chain, tmp_path):
+    """A parent that was moved with its folders: its absolute path, "C:" and so on, is looked up below the map."""
+    peer("nbdcopy", "--version")
+    drive = tmp_path / "drive" / tmp_path.relative_to("/")
+    drive.mkdir(parents=True)
+    (tmp_path / "base.vhdx").rename(drive / "base.vhdx")
+    assert "not found" in vhdx.fails(1, "serve", "-r", "--parents=any", "children/a.avhdx", *READ)
+    vhdx("serve", "-r", "--parents=drive", "--map=D:=/", "--map=C:=drive", "children/a.avhdx", *READ)
+    assert (tmp_path / "out.raw").read_bytes() == chain.read_bytes()
+
+
+def test_an_image_that_others_depend_on(vhdx, peer, chain):
+    peer("nbdinfo", "--version")
+    vhdx("create", "--parent", "base.vhdx", "b.avhdx")
+    can_write = ("-U", "-", "--run", "nbdinfo --can write $uri")
+    message = vhdx.fails(1, "serve", "base.vhdx", *can_write)
+    assert message.startswith("vhdx: base.vhdx: ") and "b.avhdx depends on it" in message
+    assert "--orphan-children" in message
+    vhdx("serve", "--orphan-children", "base.vhdx", *can_write)
+    assert vhdx.run("serve", "-r", "base.vhdx", *can_write).returncode == 2, "served, read-only"
+
+
+@pytest.mark.parametrize("option", ["--parents=/nowhere/at/all", "--parents=", "--map=C:", "--map=C:=/nowhere/at/all"])
+def test_wrong_places_of_parents(vhdx, chain, option):
+    assert "Try 'vhdx serve --help'" in vhdx.fails(2, "serve", option, "base.vhdx")

@@ -44,6 +44,11 @@ def create(path, size, *options):
     return path
 
 
+def create_child(path, parent):
+    run(VHDX, 'create', '--parent', parent, path)
+    return path
+
+
 def assert_sound(path):
     """Once the log is replayed our check finds nothing worse than space that belongs to nothing; QEMU's, nothing."""
     run(VHDX, 'replay', path)

@@ -38,7 +38,7 @@ _vhdx()
         COMPREPLY=($(compgen -W 'differencing fixed dynamic dirty' -- "$cur"))
         return ;;
     --parents)
-        COMPREPLY=($(compgen -W 'none same-dir any' -- "$cur"))
+        COMPREPLY=($(compgen -W 'none same-dir any' -- "$cur") $(compgen -d -- "$cur"))
         return ;;
     esac
 
