@@ -15,6 +15,8 @@ SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools" / "vhdx" / "compl
         (["c"], ["check", "compare", "convert", "create"]),
         (["info", "--js"], ["--json"]),
         (["create", "--l"], ["--log-size", "--logical-sector"]),
+        (["merge", "--or"], ["--orphan-siblings"]),
+        (["create", "--type", "=", "d"], ["differencing", "dynamic"]),
         (["convert", "-O", ""], ["raw", "vhdx"]),
         (["create", "--type", "=", "f"], ["fixed"]),
         (["convert", "dis"], ["disk.raw"]),

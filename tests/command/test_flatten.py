@@ -63,25 +63,25 @@ def test_convert_reads_through_the_chain(vhdx, target):
     assert vhdx.run("compare", "middle.avhdx", name).returncode == 1
 
 
-@pytest.mark.parametrize(
-    "arguments, said",
-    [
-        (["top.avhdx", "top.avhdx"], "the source itself"),
-        (["--force", "top.avhdx", "base.vhdx"], "a parent of the source"),
-        (["top.avhdx", "other.vhdx"], "exists already"),
-        (["--force", "other.vhdx", "middle.avhdx"], "top.avhdx depends on it"),
-        (["--parents=none", "top.avhdx", "new.vhdx"], "top.avhdx: "),
-        (["none.avhdx", "new.vhdx"], "none.avhdx: cannot open: No such file"),
-        (["text", "new.vhdx"], "text: "),
-        (["top.avhdx", "none/new.vhdx"], "none/new.vhdx: "),
-    ],
-)
-def test_refused(vhdx, tmp_path, arguments, said):
+REFUSED = [
+    (["top.avhdx", "top.avhdx"], "the source itself"),
+    (["--force", "top.avhdx", "base.vhdx"], "a parent of the source"),
+    (["top.avhdx", "other.vhdx"], "exists already"),
+    (["--force", "other.vhdx", "middle.avhdx"], "top.avhdx depends on it"),
+    (["--parents=none", "top.avhdx", "new.vhdx"], "top.avhdx: "),
+    (["none.avhdx", "new.vhdx"], "none.avhdx: cannot open: No such file"),
+    (["text", "new.vhdx"], "text: "),
+    (["top.avhdx", "none/new.vhdx"], "none/new.vhdx: "),
+]
+
+
+def test_refused(vhdx, tmp_path):
     make_chain(vhdx)
     vhdx("create", "-q", "other.vhdx", "10M")
     (tmp_path / "text").write_text("no image\n" * 100)
     before = files(tmp_path)
-    assert said in vhdx.fails(1, "flatten", *arguments)
+    for arguments, said in REFUSED:
+        assert said in vhdx.fails(1, "flatten", *arguments)
     assert files(tmp_path) == before
 
 

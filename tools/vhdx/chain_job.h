@@ -18,13 +18,15 @@ struct chain_job {
     struct json_object          *messages; /* part of it */
 };
 
-/* Before the call of the library: options with the parents of the command line, progress, and signals that ask to stop. */
+/* Before the call of the library: options with the parents of the command line, progress, and signals that ask to
+ * stop. */
 void chain_job_begin(struct chain_job *job, const struct shared_options *shared, const char *file);
 
 /* A vhdx_say, for lines about the plan; the context is the job. */
 void chain_job_say(void *context, const char *line);
 
-/* After it: tell what came of it, and return the exit status.  A job that a signal stopped ends the command by it. */
+/* After it: tell what came of it, and return the exit status.  A job that a signal stopped ends the command by the
+ * signal. */
 int chain_job_end(struct chain_job *job, int rc, const struct vhdx_error *err);
 
 #endif

@@ -61,7 +61,8 @@ create_file(const struct creation *creation, const struct vhdx_disk *parent, str
     return rc;
 }
 
-/* The parent stays open, so that nobody writes to it, until its child has its name; the child is none of its layers. */
+/* The parent stays open, so that nobody writes to it, until its child has its name; the child replaces none of its
+ * layers. */
 static int
 create_child(struct creation *creation, struct vhdx_error *err)
 {
@@ -117,7 +118,7 @@ complete_creation(struct creation *creation, const struct option_reader *reader)
     if (count == 2) {
         creation->create.virtual_size = option_size(reader, "SIZE", operands[1]);
         if (creation->create.virtual_size == 0 && creation->parent != NULL)
-            usage_error(reader, "SIZE: a disk has at least one sector; without SIZE a child is as large as its parent");
+            usage_error(reader, "SIZE: a disk has at least one sector; without it a child is as large as its parent");
     }
     if (creation->parent != NULL)
         creation->create.type = VHDX_TYPE_DIFFERENCING;

@@ -18,8 +18,8 @@ int fail_errno(struct vhdx_error *err, int system_errno, const char *format, ...
  * NULL. */
 void message_error(const char *file, const struct vhdx_error *err);
 
-/* What an error means for the data and the command that helps (NULL: none), where a verb knows better than message.c does.
- * The list is kept until the command ends. */
+/* What an error means for the data and the command that helps (NULL: none), where a verb knows better than message.c
+ * does.  The list is kept until the command ends. */
 struct message_advice {
     int         code;
     const char *meaning;

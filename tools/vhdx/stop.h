@@ -1,7 +1,7 @@
 /*
- * Signals that ask a job to stop.  A job that changes images in place is not ended in the middle: it is asked, and stops at
- * its next consistent point.  Being ended there, too, would lose nothing (the jobs are made for it), but the log of the
- * image would have to be replayed, and nothing would be said.
+ * Signals that ask a job to stop.  A job that changes images in place is not ended in the middle: it is asked, and
+ * stops at its next consistent point.  To be ended in the middle would lose nothing (the jobs are made for it), but the
+ * log of the image would have to be replayed, and nothing would be said.
  */
 #ifndef VHDX_TOOL_STOP_H
 #define VHDX_TOOL_STOP_H
