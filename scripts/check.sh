@@ -12,7 +12,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 # The table: what runs by default, in this order.  Each step is a function below.
-steps="gcc crash command nbd peers samples hostile clang sanitizers threads s390x i686 musl"
+steps="gcc crash command fs nbd peers samples hostile clang sanitizers threads s390x i686 musl"
 
 builds=build-check
 jobs=$(nproc)
@@ -180,6 +180,10 @@ step_peers() {
 
 step_samples() {
     need_gcc_build && python_tests samples
+}
+
+step_fs() {
+    need_gcc_build && python_tests fs
 }
 
 step_hostile() {
