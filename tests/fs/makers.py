@@ -238,6 +238,56 @@ class Exfat(Maker):
                 (self.at(self.root), 32 * 60)]
 
 
+class Ntfs(Maker):
+    kind = "NTFS"
+
+    def make(self):
+        run("mkntfs", "-q", "-F", "-L", "a label", *self.options, self.path)
+
+    def add(self, number):
+        run("ntfscp", "-f", self.path, self.file(number), f"f{number}")
+
+    def remove(self, number):
+        """No tool of ntfs-3g deletes; one that writes less over it frees as well."""
+        empty = self.folder / "empty"
+        empty.write_bytes(b"")
+        run("ntfscp", "-f", self.path, empty, f"f{number}")
+
+    def read(self, name):
+        return run("ntfscat", "-f", self.path, name).stdout
+
+    def check(self):
+        run("ntfsfix", "-n", self.path)
+
+    def facts(self):
+        text = run("ntfsinfo", "-m", "-f", self.path).stdout.decode()
+        return {key: int(re.search(rf"{key}: +(\d+)", text)[1])
+                for key in ("Free Clusters", "Cluster Size", "LCN of Data Attribute for FILE_MFT")}
+
+    def free_bytes(self):
+        facts = self.facts()
+        return facts["Free Clusters"] * facts["Cluster Size"]
+
+    def tables(self):
+        facts = self.facts()
+        mft = facts["LCN of Data Attribute for FILE_MFT"] * facts["Cluster Size"]
+        with open(self.path, "rb") as file:
+            data = file.read()
+        bitmap = self.bitmap_at(data[mft + 6 * 1024:mft + 7 * 1024]) * facts["Cluster Size"]
+        return [(0, 84), (mft, 16 * 1024), (bitmap, self.size // facts["Cluster Size"] // 8)]
+
+    @staticmethod
+    def bitmap_at(record):
+        """First cluster of $Bitmap: of its attribute 0x80, the first run."""
+        at = struct.unpack_from("<H", record, 20)[0]
+        while struct.unpack_from("<I", record, at)[0] != 0x80:
+            at += struct.unpack_from("<I", record, at + 4)[0]
+        runs = at + struct.unpack_from("<H", record, at + 32)[0]
+        lengths = record[runs]
+        start = runs + 1 + (lengths & 15)
+        return int.from_bytes(record[start:start + (lengths >> 4)], "little")
+
+
 KINDS = {
     "ext4-4k": (Ext, "-b", "4096"),
     "ext4-1k": (Ext, "-b", "1024"),
@@ -249,6 +299,7 @@ KINDS = {
     "fat16": (Fat, "-F", "16"),
     "fat32": (Fat, "-F", "32", "-s", "1"),
     "exfat": (Exfat,),
+    "ntfs": (Ntfs,),
 }
 
 

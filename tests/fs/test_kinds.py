@@ -18,7 +18,7 @@ def test_free_ranges_are_the_tools_own_and_hold_nothing_live(kind, new_file, tmp
 
 
 @pytest.mark.parametrize("table,sector", [("MBR", 512), ("GPT", 512), ("GPT", 4096)])
-@pytest.mark.parametrize("kind", ["ext4-4k", "fat32", "exfat"])
+@pytest.mark.parametrize("kind", ["ext4-4k", "fat32", "exfat", "ntfs"])
 def test_in_a_partition(kind, table, sector, new_file, tmp_path):
     maker = make(kind, new_file, tmp_path)
     bare = only_volume(maker.path, "--ranges")
