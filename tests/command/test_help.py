@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-VERBS = ["create", "info", "map", "check", "convert", "compare", "merge", "rebase", "flatten", "tree", "replay", "serve", "bench"]
+VERBS = ["create", "info", "map", "check", "convert", "compare", "merge", "rebase", "flatten", "tree", "diff",
+         "replay", "serve", "bench"]
 
 
 def test_help_lists_the_verbs_and_no_others(vhdx):

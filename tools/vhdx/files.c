@@ -65,16 +65,34 @@ find_layer(const struct vhdx_disk *source, const struct stat *found)
     return -1;
 }
 
+static int
+refuse_layer(const struct vhdx_disk *source, const struct stat *found, struct vhdx_error *err)
+{
+    int depth = find_layer(source, found);
+
+    if (depth < 0)
+        return VHDX_OK;
+    return fail(err, VHDX_E_INVALID, "this is %s: the target must be another file",
+                depth == 0 ? "the source itself" : "a parent of the source");
+}
+
+int
+target_refuse_layers(const char *path, const struct vhdx_disk *source, struct vhdx_error *err)
+{
+    struct stat found;
+
+    return stat(path, &found) == 0 ? refuse_layer(source, &found, err) : VHDX_OK;
+}
+
 /* What lies at the final path already: may it be replaced?  `found` is about the file behind a symbolic link. */
 static int
 judge_existing(struct target *target, const struct vhdx_disk *source, const struct stat *found,
                struct vhdx_error *err)
 {
-    int depth = find_layer(source, found);
+    int rc = refuse_layer(source, found, err);
 
-    if (depth >= 0)
-        return fail(err, VHDX_E_INVALID, "this is %s: the target must be another file",
-                    depth == 0 ? "the source itself" : "a parent of the source");
+    if (rc < 0)
+        return rc;
     if (!S_ISREG(found->st_mode) && !S_ISBLK(found->st_mode))
         return fail(err, VHDX_E_UNSUPPORTED, "neither a regular file nor a block device");
     if (!target->may_replace)

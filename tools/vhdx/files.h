@@ -34,6 +34,9 @@ struct target {
 int target_begin(struct target *target, const char *path, const struct vhdx_disk *source, bool may_replace,
                  const struct shared_options *shared, struct vhdx_error *err);
 
+/* The same refusal for one more disk that is read: before target_begin, which takes the first. */
+int target_refuse_layers(const char *path, const struct vhdx_disk *source, struct vhdx_error *err);
+
 /* Give the file its final name, durably. */
 int target_commit(struct target *target, struct vhdx_error *err);
 

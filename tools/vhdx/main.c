@@ -19,6 +19,7 @@ static const struct verb *const verbs[] = {
     &rebase_verb,
     &flatten_verb,
     &tree_verb,
+    &diff_verb,
     &replay_verb,
     &serve_verb,
     &bench_verb,
