@@ -61,3 +61,26 @@ def test_many_extents_are_joined_and_one_a_line(vhdx, tmp_path):
     extents = json.loads(output)
     assert len(extents) == 2048 and sum(e["length"] for e in extents) == 2048 * MIB
     assert output.count(b"\n") == 2048 + 2
+
+
+def test_depth_over_a_chain(vhdx, tmp_path):
+    """Each range at the layer that decides it, and its bytes there; alone, the child leaves the rest to its parent."""
+    vhdx("create", "base.vhdx", "16M")
+    vhdx("bench", "-w", "-c", "1", "-s", str(8 * MIB), "--pattern", "1", "base.vhdx")
+    for child, parent, offset, pattern in (("a.avhdx", "base.vhdx", 2 * MIB, 2), ("b.avhdx", "a.avhdx", 5 * MIB, 3)):
+        vhdx("create", "-q", "--parent", parent, child)
+        vhdx("bench", "-w", "-c", "1", "-s", "4096", "-o", str(offset), "--pattern", str(pattern), child)
+    extents = vhdx.json("map", "--json", "b.avhdx")
+    names = ["b.avhdx", "a.avhdx", "base.vhdx"]
+    found = [(e["start"], e["length"], e["depth"]) for e in extents if e["data"]]
+    assert (2 * MIB, 4096, 1) in found and (5 * MIB, 4096, 0) in found and found[0] == (0, 2 * MIB, 2)
+    assert sum(length for _, length, _ in found) == 8 * MIB
+    assert sum(e["length"] for e in extents) == 16 * MIB
+    for extent in extents:
+        if extent["data"]:
+            with open(tmp_path / names[extent["depth"]], "rb") as file:
+                file.seek(extent["offset"])
+                assert set(file.read(extent["length"])) == {3 - extent["depth"]}
+    assert b"a.avhdx" in vhdx("map", "b.avhdx")
+    alone = vhdx("map", "--parents=none", "b.avhdx")
+    assert b" parent " in alone and b"a.avhdx" not in alone

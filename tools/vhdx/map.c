@@ -1,4 +1,4 @@
-/* vhdx map: where the bytes of the disk lie.  Parents are not opened: what they hold is not "present". */
+/* vhdx map: where the bytes of the disk lie, through the chain; with --parents=none in its own file alone. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -146,7 +146,7 @@ run_map(const struct verb *verb, int argc, char **argv)
         ; /* there are shared options only */
     options_operands(&reader, 1, 1, &operands);
     open_options = options_for_reading(&shared);
-    open_options.flags |= VHDX_OPEN_NO_PARENTS;
+    open_options.flags |= shared.no_parents ? VHDX_OPEN_NO_PARENTS : 0;
 
     printer.is_json = shared.json;
     rc = vhdx_disk_open_path(&printer.disk, operands[0], &open_options, &err);
