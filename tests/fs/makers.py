@@ -276,9 +276,61 @@ class Ntfs(Maker):
         bitmap = self.bitmap_at(data[mft + 6 * 1024:mft + 7 * 1024]) * facts["Cluster Size"]
         return [(0, 84), (mft, 16 * 1024), (bitmap, self.size // facts["Cluster Size"] // 8)]
 
+    def record(self, number):
+        facts = self.facts()
+        return facts["LCN of Data Attribute for FILE_MFT"] * facts["Cluster Size"] + number * 1024
+
+    def patch(self, at, data):
+        with open(self.path, "r+b") as file:
+            file.seek(at)
+            file.write(data)
+
+    def set_volume_flags(self, flags):
+        """Of $Volume's attribute 0x70, which lies before the end of the first sector of the record."""
+        at = self.record(3)
+        with open(self.path, "rb") as file:
+            file.seek(at)
+            record = file.read(1024)
+        found = struct.unpack_from("<H", record, 20)[0]
+        while struct.unpack_from("<I", record, found)[0] != 0x70:
+            found += struct.unpack_from("<I", record, found + 4)[0]
+        value = found + struct.unpack_from("<H", record, found + 20)[0]
+        with open(self.path, "rb") as file:
+            mirror = struct.unpack_from("<Q", file.read(512), 56)[0] * self.facts()["Cluster Size"] + 3 * 1024
+        for copy in (at, mirror):
+            self.patch(copy + value + 10, struct.pack("<H", flags))
+
+    def hibernate(self):
+        path = self.folder / "hiberfil.sys"
+        path.write_bytes(b"hibr" + bytes(5000))
+        run("ntfscp", "-f", self.path, path, "hiberfil.sys")
+
+    def open_log(self):
+        """mkntfs leaves a log that was never used; this is a restart page of a volume that is in use."""
+        data = bytearray(4096)
+        struct.pack_into("<4sHHQIIHhH", data, 0, b"RSTR", 30, 9, 0, 4096, 4096, 48, 1, 1)
+        area = 48
+        struct.pack_into("<QHHHHIHHqII", data, area, 0, 1, 0xFFFF, 0, 0, 67 - 15, 224, 64, 0, 0, 0)
+        struct.pack_into("<HH", data, area + 40, 48, 64)
+        struct.pack_into("<QQHHH", data, area + 64, 0, 0, 0xFFFF, 0xFFFF, 0)
+        self.patch_log(data)
+
+    def patch_log(self, data):
+        for i in range(0, 4096, 512):
+            struct.pack_into("<2s", data, 30 + 2 + i // 256, bytes(data[i + 510:i + 512]))
+            data[i + 510:i + 512] = b"\1\0"
+        data[30:32] = b"\1\0"
+        mft_log = self.record(2)
+        with open(self.path, "rb") as file:
+            file.seek(mft_log)
+            record = file.read(1024)
+        at = self.bitmap_at(record) * self.facts()["Cluster Size"]
+        self.patch(at, bytes(data))
+        self.patch(at + 4096, bytes(data))
+
     @staticmethod
     def bitmap_at(record):
-        """First cluster of $Bitmap: of its attribute 0x80, the first run."""
+        """The first cluster of a file's contents: of its attribute 0x80, the first run."""
         at = struct.unpack_from("<H", record, 20)[0]
         while struct.unpack_from("<I", record, at)[0] != 0x80:
             at += struct.unpack_from("<I", record, at + 4)[0]
