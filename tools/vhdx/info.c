@@ -1,10 +1,13 @@
-/* vhdx info: everything about an image that its own file tells.  No parent is opened. */
+/* vhdx info: everything about an image that its own file tells, and where its parent is; with --chain, about the
+ * parents, too. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include <vhdx/disk.h>
+#include <vhdx/chain.h>
 
+#include "chain.h"
 #include "files.h"
 #include "jobs.h"
 #include "json.h"
@@ -13,11 +16,15 @@
 #include "text.h"
 #include "verbs.h"
 
-enum { OPTION_IS = 256 };
+enum { OPTION_IS = 256, OPTION_CHAIN };
+
+#define CHAIN_LIMIT 257 /* files, as opening has it: a circle ends there */
 
 static const struct option_line lines[] = {
     { "is", OPTION_IS, "WHAT", "answer by exit status (0 yes, 2 no, 1 error): differencing, fixed, dynamic,"
       " dirty" },
+    { "chain", OPTION_CHAIN, NULL, "tell about the parents, too, each after its child" },
+    { "backing-chain", OPTION_CHAIN, NULL, "the same, as qemu-img spells it" },
     { 0 },
 };
 
@@ -26,6 +33,8 @@ struct result {
     struct vhdx_error err;
     struct vhdx_info  info;
     uint64_t          allocated_size;
+    struct vhdx_parent_place parent;
+    struct vhdx_error        parent_error; /* code 0: its parent was found, or it needs none */
 };
 
 struct info_job {
@@ -58,6 +67,10 @@ work(void *context, const char *path, void *memory)
 
     result->rc = read_info(&result->info, path, job->shared, &result->err);
     result->allocated_size = file_allocated_size(path);
+    if (result->rc == 0 && result->info.type == VHDX_TYPE_DIFFERENCING && !job->shared->no_parents
+        && vhdx_find_parent(path, options_for_reading(job->shared).flags, chain_policy(), &result->parent,
+                            &result->parent_error) == 0)
+        result->parent_error.code = 0;
 }
 
 static const char *
@@ -100,6 +113,19 @@ add_parent(struct json_object *document, const struct vhdx_info *info)
     json_add_text(locator, "relative-path", info->parent_relative_path);
     json_add_text(locator, "volume-path", info->parent_volume_path);
     json_add_text(locator, "absolute-win32-path", info->parent_absolute_path);
+}
+
+/* Where the parent was found, in qemu-img's words, or why not. */
+static void
+add_place(struct json_object *document, const struct result *result)
+{
+    if (result->parent.path[0] != '\0') {
+        json_add_text(document, "backing-filename", result->parent.path);
+        json_add_text(document, "full-backing-filename", result->parent.path);
+        json_add_text(document, "backing-filename-format", "vhdx");
+    } else if (result->parent_error.code != 0) {
+        json_object_object_add(document, "parent-error", json_error(&result->parent_error));
+    }
 }
 
 /* What only a VHDX has. */
@@ -149,6 +175,7 @@ make_document(const char *path, const struct result *result)
         return document;
 
     add_vhdx(document, info);
+    add_place(document, result);
     findings = add_object(document, "findings");
     json_add_number(findings, "count", info->finding_count);
     if (info->finding_count > 0)
@@ -246,6 +273,9 @@ print_human(const char *path, const struct result *result)
     printf("file length: %s\n", size_long(text, info->file_size));
     if (info->format != VHDX_FORMAT_RAW)
         print_vhdx(path, info);
+    print_text("parent, found at", result->parent.path);
+    if (result->parent_error.code != 0)
+        print_text("parent, not found", result->parent_error.message);
 }
 
 static int
@@ -267,6 +297,31 @@ report(void *context, const char *path, void *memory)
         job->is_first = false;
     }
     return STATUS_GOOD;
+}
+
+/* --chain: a row for the image, then for each parent as far as they are found. */
+static int
+tell_chain(struct info_job *job, const char *path)
+{
+    struct result *result = need_memory(calloc(1, sizeof(*result)));
+    char name[sizeof(result->parent.path)];
+    int status = STATUS_GOOD;
+
+    for (unsigned depth = 0; depth < CHAIN_LIMIT; depth++) {
+        *result = (struct result){ .rc = 0 };
+        work(job, path, result);
+        status |= report(job, path, result);
+        if (result->rc == 0 && result->parent_error.code != 0) {
+            message_error(path, &result->parent_error);
+            status = STATUS_FAILED;
+        }
+        if (result->rc < 0 || result->parent.path[0] == '\0')
+            break;
+        strcpy(name, result->parent.path);
+        path = name;
+    }
+    free(result);
+    return status;
 }
 
 /* --is WHAT: nothing is printed but errors. */
@@ -306,22 +361,27 @@ run_info(const struct verb *verb, int argc, char **argv)
     struct job_kind kind = { sizeof(struct result), work, report, &job };
     const char *argument, *what = NULL;
     char **paths;
+    bool is_chain = false;
     int letter, count, status;
 
     options_begin(&reader, &asking, argc, argv, &shared);
     while ((letter = options_next(&reader, &argument)) != OPTION_END) {
+        if (letter == OPTION_CHAIN) {
+            is_chain = true;
+            continue;
+        }
         what = argument;
         asking.usage_status = STATUS_FAILED; /* 2 would read as "no" */
         if (!is_known_question(what))
             usage_error(&reader, "--is takes differencing, fixed, dynamic or dirty, not '%s'", what);
     }
-    count = options_operands(&reader, 1, what == NULL ? argc : 1, &paths);
+    count = options_operands(&reader, 1, what == NULL && !is_chain ? argc : 1, &paths);
     if (what != NULL)
         return answer(what, paths[0], &shared);
 
     if (shared.json)
-        json_list_begin(&job.list, count > 1, false);
-    status = jobs_run(&kind, paths, count, shared.job_count, NULL);
+        json_list_begin(&job.list, count > 1 || is_chain, false);
+    status = is_chain ? tell_chain(&job, paths[0]) : jobs_run(&kind, paths, count, shared.job_count, NULL);
     if (shared.json)
         json_list_end(&job.list);
     return status;
