@@ -36,3 +36,15 @@ def test_wrong_use(vhdx, chain):
     vhdx.fails(2, "info", "--chain", "a.avhdx", "b.avhdx")
     done = vhdx.run("info", "--chain", "--json", "none.vhdx")
     assert done.returncode == 1 and json.loads(done.stdout)[0]["error"]["code"] == "NOT_FOUND"
+
+
+def test_check_of_a_chain(vhdx, chain, tmp_path):
+    rows = vhdx.json("check", "--chain", "--json", "b.avhdx")
+    assert [os.path.basename(row["filename"]) for row in rows] == ["b.avhdx", "a.avhdx", "base.vhdx"]
+    vhdx("bench", "-w", "-c", "1", "--orphan-children", "base.vhdx")
+    assert "DataWriteGuid" in vhdx.fails(2, "check", "--chain", "b.avhdx")
+    vhdx("check", "b.avhdx")  # one file alone cannot tell
+    (tmp_path / "base.vhdx").unlink()
+    done = vhdx.run("check", "--chain", "--json", "b.avhdx")
+    assert done.returncode == 1 and len(json.loads(done.stdout)) == 2
+    vhdx.fails(64, "check", "--chain", "a.avhdx", "b.avhdx")

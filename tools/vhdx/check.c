@@ -7,9 +7,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-#include <vhdx/ops.h>
+#include <vhdx/chain.h>
 
+#include "chain.h"
 #include "jobs.h"
 #include "json.h"
 #include "message.h"
@@ -29,6 +31,15 @@
 /* docs/vhdx-format.md 8.8: space that nothing refers to, between extents and after the last one. */
 #define RULE_LEAK_BETWEEN 148
 #define RULE_LEAK_AT_END  149
+
+enum { OPTION_CHAIN = 256 };
+
+static const struct option_line lines[] = {
+    { "chain", OPTION_CHAIN, NULL, "check the parents, too, each in a row after its child" },
+    { 0 },
+};
+
+#define CHAIN_LIMIT 257 /* files, as opening has it: a circle ends there */
 
 struct result {
     int                       rc;
@@ -293,6 +304,36 @@ worse(int a, int b)
     return ranks[a] >= ranks[b] ? a : b;
 }
 
+/* --chain: the file, then each parent as far as they are found.  One that is missing leaves the check unfinished. */
+static int
+check_chain(struct check_job *job, const char *path)
+{
+    struct vhdx_parent_place *place = need_memory(calloc(1, sizeof(*place)));
+    unsigned flags = options_for_reading(job->shared).flags;
+    char name[sizeof(place->path)];
+    int status = STATUS_GOOD;
+
+    for (unsigned depth = 0; depth < CHAIN_LIMIT; depth++) {
+        struct result result = { .rc = 0 };
+        struct vhdx_error err;
+
+        work(job, path, &result);
+        status = worse(status, report(job, path, &result));
+        if (result.rc < 0)
+            break;
+        if (vhdx_find_parent(path, flags, chain_policy(), place, &err) < 0 && place->is_differencing) {
+            message_error(path, &err);
+            status = worse(status, err.code == VHDX_E_BAD_PARENT ? STATUS_DAMAGED : STATUS_UNFINISHED);
+        }
+        if (place->path[0] == '\0')
+            break;
+        strcpy(name, place->path);
+        path = name;
+    }
+    free(place);
+    return status;
+}
+
 static int
 run_check(const struct verb *verb, int argc, char **argv)
 {
@@ -302,16 +343,17 @@ run_check(const struct verb *verb, int argc, char **argv)
     struct job_kind kind = { sizeof(struct result), work, report, &job };
     const char *argument;
     char **paths;
+    bool is_chain = false;
     int count, status;
 
     options_begin(&reader, verb, argc, argv, &shared);
     while (options_next(&reader, &argument) != OPTION_END)
-        ; /* there are shared options only */
-    count = options_operands(&reader, 1, argc, &paths);
+        is_chain = true;
+    count = options_operands(&reader, 1, is_chain ? 1 : argc, &paths);
 
     if (shared.json)
-        json_list_begin(&job.list, count > 1, false);
-    status = jobs_run(&kind, paths, count, shared.job_count, worse);
+        json_list_begin(&job.list, count > 1 || is_chain, false);
+    status = is_chain ? check_chain(&job, paths[0]) : jobs_run(&kind, paths, count, shared.job_count, worse);
     if (shared.json)
         json_list_end(&job.list);
     return status;
@@ -326,7 +368,8 @@ const struct verb check_verb = {
                "64 bad usage.  With several files, the worst: 2, then 1, then 3.\n",
     .example = "  vhdx check disk.vhdx\n"
                "  vhdx check --json --jobs 4 *.vhdx | jq '.[] | select(.corruptions > 0) | .filename'\n",
-    .shared = SHARED_JSON | SHARED_READ | SHARED_PROGRESS | SHARED_QUIET | SHARED_JOBS,
+    .options = lines,
+    .shared = SHARED_JSON | SHARED_READ | SHARED_CHAIN | SHARED_PROGRESS | SHARED_QUIET | SHARED_JOBS,
     .usage_status = STATUS_BAD_USAGE,
     .run = run_check,
 };
