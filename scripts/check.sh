@@ -162,7 +162,7 @@ step_gcc() {
 }
 
 step_crash() {
-    need_gcc_build && suites gcc crash
+    need_gcc_build && suites gcc crash chain_crash
 }
 
 step_command() {
@@ -240,6 +240,7 @@ step_long() {
     need_gcc_build || return
     VHDX_HOURS=$hours suites gcc model threads
     one_test gcc crash_test "--long $((hours * 3600))"
+    one_test gcc chain_crash "--stride 1"
 }
 
 # ---- go ----

@@ -1,0 +1,263 @@
+#include "chain_crash.h"
+
+#include <inttypes.h>
+
+#include "walk.h"
+
+static void
+must(int rc, const char *what)
+{
+    chain_must(rc, what, &(struct vhdx_error){ .message = "" });
+}
+
+static uint32_t
+ring(const struct scenario *scenario)
+{
+    return scenario->ring_sectors * 4096;
+}
+
+/* --- making --- */
+
+/* Some data, zeros and trims, in whole blocks and in parts; `seed` makes files differ. */
+static void
+fill_some(struct vhdx_storage *storage, const struct chain_shape *shape, uint32_t seed)
+{
+    uint32_t sector = shape->sector_size;
+    uint64_t last_block = (shape->size - 1) / CHAIN_MIB * CHAIN_MIB;
+
+    chain_write(storage, seed * 16 * sector, 24 * sector, seed + 1);
+    chain_write(storage, CHAIN_MIB * (1 + seed % 2), (size_t)CHAIN_MIB, seed + 1);
+    chain_zero(storage, CHAIN_MIB * (1 + seed % 2) + 64 * sector, 32 * sector, false);
+    if (seed > 0)
+        chain_zero(storage, CHAIN_MIB * (2 - seed % 2), CHAIN_MIB, seed % 2 == 0);
+    chain_write(storage, last_block, (size_t)(shape->size - last_block), seed + 1);
+}
+
+void
+world_make(const struct scenario *scenario, struct world *out)
+{
+    *out = (struct world){ .count = 0 };
+    while (out->count < WORLD_MOST && scenario->shapes[out->count].size > 0)
+        must(vx_fault_new(&out->disks[out->count++], &scenario->disk, NULL), "fault disk");
+    world_open(out);
+    for (unsigned i = out->count; i-- > 0;) {
+        if (scenario->is_base[i])
+            chain_make_base(out->storages[i], &scenario->shapes[i]);
+        else
+            chain_make_child(out->storages[i], out->storages[i + 1], &scenario->shapes[i]);
+        if (scenario->fill == NULL)
+            fill_some(out->storages[i], &scenario->shapes[i], out->count - 1 - i);
+        else
+            scenario->fill(out->storages[i], i);
+    }
+    for (unsigned i = 0; i < out->count; i++)
+        must(vx_storage_flush(out->storages[i], NULL), "flush");
+    world_close(out);
+}
+
+void
+world_open(struct world *world)
+{
+    for (unsigned i = 0; i < world->count; i++)
+        must(vx_fault_open(&world->storages[i], world->disks[i], false, NULL), "storage");
+}
+
+void
+world_close(struct world *world)
+{
+    for (unsigned i = 0; i < world->count; i++) {
+        vhdx_storage_close(world->storages[i]);
+        world->storages[i] = NULL;
+    }
+}
+
+void
+world_clone(struct world *out, const struct world *world)
+{
+    *out = (struct world){ .count = world->count };
+    for (unsigned i = 0; i < world->count; i++)
+        must(vx_fault_clone(&out->disks[i], world->disks[i], NULL), "clone");
+}
+
+void
+world_free(struct world *world)
+{
+    world_close(world);
+    for (unsigned i = 0; i < world->count; i++)
+        vx_fault_free(world->disks[i]);
+    world->count = 0;
+}
+
+void
+world_cut(struct world *world, unsigned kind, uint64_t seed)
+{
+    for (unsigned i = 0; i < world->count; i++) {
+        enum vx_fault_keep keep = kind == 0 ? VX_KEEP_NONE : kind == 1 ? VX_KEEP_ALL
+                                                                      : (enum vx_fault_keep)(seed % VX_KEEP_COUNT);
+
+        must(vx_fault_power_cut(world->disks[i], keep, kind > 1 && seed % 3 == 0, seed), "power cut");
+        seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        seed ^= seed >> 29;
+    }
+}
+
+/* --- reading --- */
+
+static uint8_t *
+read_view(const struct scenario *scenario, struct world *world, unsigned view, bool is_final, uint64_t *size,
+          int *rc, struct vhdx_error *err)
+{
+    struct vhdx_storage *storages[WORLD_MOST];
+    unsigned             count = scenario->view(scenario, world, view, is_final, storages, err);
+
+    if (count == 0) {
+        *rc = VHDX_E_NO_PARENT;
+        return NULL;
+    }
+    return chain_try_read(storages, count, ring(scenario), size, rc, err);
+}
+
+void
+expectation_make(const struct scenario *scenario, struct world *world, struct expectation *out)
+{
+    struct vhdx_error err = { .message = "no view" };
+    int               rc;
+
+    *out = (struct expectation){ .count = 0 };
+    world_open(world);
+    while (out->count < VIEW_MOST) {
+        struct content *content = &out->views[out->count];
+
+        content->bytes = read_view(scenario, world, out->count, false, &content->size, &rc, &err);
+        if (content->bytes == NULL && out->count > 0)
+            break;
+        chain_must(rc, scenario->name, &err);
+        out->count++;
+    }
+    world_close(world);
+}
+
+void
+expectation_free(struct expectation *expectation)
+{
+    for (unsigned i = 0; i < expectation->count; i++)
+        vx_free(expectation->views[i].bytes);
+}
+
+static bool
+same_bytes(const struct scenario *scenario, const struct content *expected, const uint8_t *bytes, uint64_t size,
+           unsigned view, const char *when)
+{
+    if (size != expected->size) {
+        printf("# %s, %s, view %u: %" PRIu64 " bytes instead of %" PRIu64 "\n", scenario->name, when, view, size,
+               expected->size);
+        return false;
+    }
+    for (uint64_t at = 0; at < size; at++) {
+        if (bytes[at] == expected->bytes[at])
+            continue;
+        printf("# %s, %s, view %u: byte %" PRIu64 " is %u instead of %u\n", scenario->name, when, view, at, bytes[at],
+               expected->bytes[at]);
+        return false;
+    }
+    return true;
+}
+
+bool
+world_reads(const struct scenario *scenario, struct world *world, const struct expectation *expectation,
+            bool is_final, const char *when)
+{
+    bool is_good = true;
+
+    world_open(world);
+    for (unsigned i = 0; i < expectation->count && is_good; i++) {
+        struct vhdx_error err = { .message = "" };
+        uint64_t          size = 0;
+        int               rc;
+        uint8_t          *bytes = read_view(scenario, world, i, is_final, &size, &rc, &err);
+
+        if (bytes == NULL) {
+            printf("# %s, %s, view %u: %s: %s\n", scenario->name, when, i, vhdx_code_name(rc), err.message);
+            is_good = false;
+        } else {
+            is_good = same_bytes(scenario, &expectation->views[i], bytes, size, i, when);
+        }
+        vx_free(bytes);
+    }
+    world_close(world);
+    return is_good;
+}
+
+/* --- structure --- */
+
+static void
+take_finding(void *context, const struct vhdx_error *finding)
+{
+    bool *is_sound = context;
+
+    if (finding->severity <= VHDX_SEVERITY_WARN)
+        return;
+    printf("# V%d: %s\n", finding->rule, finding->message);
+    *is_sound = false;
+}
+
+/* An image that a job left dirty is replayed by the next one that opens it. */
+static bool
+settle(const struct scenario *scenario, struct vhdx_storage *storage, struct vx_geometry *geometry)
+{
+    const struct vx_image_options options = { .is_writable = true, .data_guid = VX_DATA_GUID_KEEP,
+                                              .log_length_for_tests = ring(scenario) };
+    struct vhdx_error err = { .message = "" };
+    struct vx_image  *image;
+
+    if (vx_image_open(&image, storage, &options, &err) < 0) {
+        printf("# opened for writing: %s\n", err.message);
+        return false;
+    }
+    *geometry = *vx_image_geometry(image);
+    return vx_image_close(image, NULL) == VHDX_OK;
+}
+
+bool
+world_is_sound(const struct scenario *scenario, struct world *world, const char *when)
+{
+    bool is_sound = true;
+
+    world_open(world);
+    for (unsigned i = 0; i < world->count && is_sound; i++) {
+        struct vhdx_check_summary summary;
+        struct vx_geometry        geometry = { .block_size = 0 };
+        struct vhdx_error         err = { .message = "" };
+        char                      why[160] = "";
+
+        is_sound = settle(scenario, world->storages[i], &geometry);
+        if (is_sound && vhdx_check_storage(world->storages[i], NULL, take_finding, &is_sound, NULL, &summary, &err) < 0)
+            is_sound = false;
+        if (is_sound)
+            is_sound = walk_image(world->storages[i], geometry.block_size, geometry.chunk_ratio,
+                                  geometry.is_differencing, why, sizeof why);
+        if (!is_sound)
+            printf("# %s, %s, file %u: %s %s\n", scenario->name, when, i, err.message, why);
+    }
+    world_close(world);
+    return is_sound;
+}
+
+bool
+world_examine(const struct scenario *scenario, struct world *world, const struct expectation *expectation,
+              const char *when)
+{
+    struct vhdx_error err = { .message = "" };
+    int               rc;
+
+    if (!world_reads(scenario, world, expectation, false, when))
+        return false;
+    world_open(world);
+    rc = scenario->run(scenario, world, &err);
+    world_close(world);
+    if (rc < 0) {
+        printf("# %s, %s: called again: %s: %s\n", scenario->name, when, vhdx_code_name(rc), err.message);
+        return false;
+    }
+    return world_reads(scenario, world, expectation, true, when) && world_is_sound(scenario, world, when);
+}
