@@ -211,8 +211,25 @@ def test_what_cannot_be_opened_says_why(vhdx, sample, tmp_path):
 @pytest.mark.parametrize("sample", samples(lambda s: s.is_differencing), indirect=True)
 def test_a_child_alone(vhdx, sample, tmp_path):
     """Without its parent its own sectors can be looked at, and nothing of the parent's is ever made up."""
-    extents = vhdx.json("map", "--json", sample.path)
+    extents = vhdx.json("map", "--json", "--parents=none", sample.path)
     assert any(extent["data"] for extent in extents)
     message = vhdx.fails(1, "convert", "-O", "raw", sample.path, "x.raw")
     assert "differencing" in message and "parent" in message
     assert not (tmp_path / "x.raw").exists()
+
+
+@pytest.mark.parametrize("row", samples(lambda s: s.is_differencing))
+def test_a_chain(vhdx, unpack, row, tmp_path):
+    """Beside its parent, under the name that its locator has."""
+    parent = next(r for r in read_manifest() if r["path"].removesuffix(".xz") == row["parent_for_reading"])
+    child = shutil.copy(unpack(row), tmp_path / "child.avhdx")
+    base = shutil.copy(unpack(parent), tmp_path / row["parent_for_reading"].rpartition("/")[2])
+    assert guest.pages_of_file(child) == guest.pages_of_file(unpack(row))
+    vhdx("convert", "-O", "raw", child, "child.raw")
+    assert guest.file_digest(tmp_path / "child.raw") == row["virtual_sha256"]
+    depths = {extent["depth"] for extent in vhdx.json("map", "--json", child)}
+    assert depths == {0, 1}
+    names = [entry["filename"] for entry in vhdx.json("info", "--chain", "--json", child)]
+    assert [pathlib.Path(name).name for name in names] == [child.name, base.name]
+    assert "complete" in vhdx("tree", tmp_path).decode()
+    vhdx("check", "--chain", child)
