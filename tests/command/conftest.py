@@ -8,6 +8,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -16,6 +17,11 @@ BUILD = pathlib.Path(os.environ.get("VHDX_BUILD", "build")).resolve()
 COMMAND = BUILD / "tools" / "vhdx" / "vhdx"
 PLUGIN = BUILD / "plugins" / "nbdkit" / "nbdkit-vhdx-plugin.so"
 MIB = 1024 * 1024
+
+# Under nohup, or in the background of a script, these are ignored, and whoever is started here would ignore them too.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 class Command:
