@@ -122,7 +122,7 @@ entry_at(const uint8_t *table, unsigned bits, uint64_t index)
         return vx_le32(table + 4 * index) & 0x0FFFFFFF;
     if (bits == 16)
         return vx_le16(table + 2 * index);
-    return (vx_le16(table + index * 3 / 2) >> (index % 2 * 4)) & 0xFFFu;
+    return ((uint32_t)vx_le16(table + index * 3 / 2) >> (index % 2 * 4)) & 0xFFF;
 }
 
 /* T4, and that entry 0 repeats the media byte: the table is where we think. */
