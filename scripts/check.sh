@@ -49,19 +49,23 @@ fail_step() {
     step_failed=$((step_failed + 1))
 }
 
-# build STEP [meson options]: configure once, build everything, warnings are errors.
-build() {
+# configure STEP [meson options]: once; warnings are errors.  Tests that are run build what they need.
+configure() {
     local step=$1 directory=$builds/$1 log=$builds/$1.log
     shift
-    if [ ! -f "$directory/build.ninja" ]; then
-        rm -rf "$directory"
-        if ! meson setup -Dwerror=true "$@" "$directory" >"$log" 2>&1; then
-            fail_step "$log" "meson setup"
-            return 1
-        fi
+    [ ! -f "$directory/build.ninja" ] || return 0
+    rm -rf "$directory"
+    if ! meson setup -Dwerror=true "$@" "$directory" >"$log" 2>&1; then
+        fail_step "$log" "meson setup"
+        return 1
     fi
-    if ! ninja -j "$jobs" -C "$directory" >"$log" 2>&1; then
-        fail_step "$log" "build"
+}
+
+# build STEP [meson options]: everything, the command and the plugin too.
+build() {
+    configure "$@" || return
+    if ! ninja -j "$jobs" -C "$builds/$1" >"$builds/$1.log" 2>&1; then
+        fail_step "$builds/$1.log" "build"
         return 1
     fi
 }
@@ -211,14 +215,14 @@ step_sanitizers() {
 }
 
 step_threads() {
-    build threads -Dtests=enabled -Dcommand=disabled -Dnbdkit=disabled -Db_sanitize=thread && suites threads threads
+    configure threads -Dtests=enabled -Dcommand=disabled -Dnbdkit=disabled -Db_sanitize=thread && suites threads threads
 }
 
 # Other hosts: emulated, statically linked, without cmocka and json-c.
 foreign() {
     local host=$1 file=$2
     test_environment=$once
-    build "$host" "$file" "scripts/cross/$host.ini" -Dtests=enabled -Dcmocka_shim=true -Dcommand=disabled -Dnbdkit=disabled &&
+    configure "$host" "$file" "scripts/cross/$host.ini" -Dtests=enabled -Dcmocka_shim=true -Dcommand=disabled -Dnbdkit=disabled &&
         suites "$host" unit model corpus
 }
 

@@ -4,7 +4,7 @@
  * at every level, also while their log is dirty; whoever has children is never written again and must go on to read
  * as before.
  *
- *   chain_test             seeds from 1 on, for 15 seconds (VHDX_MODEL_SECONDS, VHDX_HOURS)
+ *   chain_test             seeds from 1 on, for 8 seconds (VHDX_MODEL_SECONDS, VHDX_HOURS)
  *   chain_test --seed N    begin at another seed (VHDX_SEED)
  *   chain_test --replay N  one run again
  */
@@ -443,7 +443,7 @@ main(int argc, char **argv)
         fprintf(stderr, "usage: chain_test [--seed N] [--replay N]\n");
         return 2;
     }
-    end = tap_clock() + tap_seconds("VHDX_MODEL_SECONDS", 15);
+    end = tap_clock() + tap_seconds("VHDX_MODEL_SECONDS", 8);
     for (seed = first_seed; is_good && (seed < first_seed + 4 || tap_clock() < end); seed++)
         is_good = run_once(seed);
     tap_ok(is_good, "trees of images: seeds %" PRIu64 " to %" PRIu64, first_seed, seed - 1);
