@@ -111,7 +111,11 @@ static void *
 work(void *argument)
 {
     struct run *run = argument;
-    void *buffer = need_memory(malloc((size_t)run->plan->size));
+    void *buffer = NULL;
+
+    /* As a guest's pages lie: copies to and from the page cache are several times slower off a cache line. */
+    if (posix_memalign(&buffer, 4096, (size_t)run->plan->size) != 0)
+        buffer = need_memory(NULL);
 
     memset(buffer, (int)run->plan->pattern, (size_t)run->plan->size);
     while (!atomic_load_explicit(&run->has_failed, memory_order_relaxed)) {
