@@ -166,6 +166,7 @@ step_gcc() {
 }
 
 step_crash() {
+    test_environment=MALLOC_PERTURB_=0 # see once
     need_gcc_build && suites gcc crash chain_crash
 }
 
