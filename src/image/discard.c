@@ -169,9 +169,9 @@ discard_batch(struct vx_image *image, const struct batch *batch, struct vhdx_err
     return rc;
 }
 
-static int
-discard_blocks(struct vx_image *image, uint64_t first_block, uint64_t end_block, enum vx_discard_intent intent,
-               struct vhdx_error *err)
+int
+vx_image_discard_blocks(struct vx_image *image, uint64_t first_block, uint64_t end_block,
+                        enum vx_discard_intent intent, struct vhdx_error *err)
 {
     uint64_t block_size = image->geometry.block_size;
     int      rc = VHDX_OK;
@@ -207,7 +207,7 @@ discard(struct vx_image *image, uint64_t guest_offset, uint64_t length, enum vx_
         return zero_parts(image, guest_offset, length, intent, mode, err);
     rc = zero_parts(image, guest_offset, whole_from - guest_offset, intent, mode, err);
     if (rc == VHDX_OK)
-        rc = discard_blocks(image, first_block, end_block, intent, err);
+        rc = vx_image_discard_blocks(image, first_block, end_block, intent, err);
     if (rc == VHDX_OK)
         rc = zero_parts(image, whole_to, end - whole_to, intent, mode, err);
     return rc;
@@ -237,6 +237,14 @@ vx_image_trim(struct vx_image *image, uint64_t guest_offset, uint64_t length, st
     if (rc < 0 || length == 0 || image->geometry.is_fixed) /* D8 */
         return rc;
     return discard(image, guest_offset, length, VX_DISCARD_UNMAP, VHDX_ZERO_RELEASE, err);
+}
+
+int
+vx_image_punch(struct vx_image *image, uint64_t guest_offset, uint64_t length, struct vhdx_error *err)
+{
+    int rc = vx_image_may_write(image, err);
+
+    return rc == VHDX_OK ? zero_parts(image, guest_offset, length, VX_DISCARD_UNMAP, VHDX_ZERO_ONLY_FAST, err) : rc;
 }
 
 int

@@ -13,6 +13,7 @@
 #include <vhdx/disk.h>
 
 #include "format/bat.h"
+#include "format/block_state.h"
 #include "format/findings.h"
 #include "format/header.h"
 #include "format/locator.h"
@@ -107,6 +108,54 @@ int vx_image_flush(struct vx_image *image, struct vhdx_error *err);
 /* Free the sector bitmap block of a chunk in which no block is in state 7 (rule R2 guards its space).  *is_freed tells
  * whether there was one.  For compact and for tests. */
 int vx_image_drop_bitmap(struct vx_image *image, uint64_t chunk_index, bool *is_freed, struct vhdx_error *err);
+
+/* Whole blocks to what docs/vhdx-format.md 4.5 says of an intent, many in one edit.  TRANSPARENT is for blocks of which nothing is
+ * shown: the parent's bytes appear. */
+int vx_image_discard_blocks(struct vx_image *image, uint64_t first_block, uint64_t end_block,
+                            enum vx_discard_intent intent, struct vhdx_error *err);
+
+/* Holes in the host's file where the image holds bytes of a range, at any granularity the host takes; no state changes, also
+ * of a fixed image.  VHDX_E_UNSUPPORTED where the host cannot. */
+int vx_image_punch(struct vx_image *image, uint64_t guest_offset, uint64_t length, struct vhdx_error *err);
+
+/* --- for compacting (move.c) --- */
+
+/*
+ * Move a payload block, or a chunk's sector bitmap block, from where it lies to free space.
+ *
+ *   is_moved   false, and nothing happened, when the block is not at `from` any more or `to` is not free
+ *   buffer     for the copying, at least 4 KiB and a multiple of it; the caller's
+ *   durable    with the next flush, which also lets go of the old place
+ */
+struct vx_move {
+    bool     is_bitmap;
+    uint64_t index; /* of the block, or of the chunk */
+    uint64_t from, to; /* file offsets */
+    void    *buffer;
+    size_t   buffer_size;
+};
+int vx_image_move(struct vx_image *image, const struct vx_move *move, bool *is_moved, struct vhdx_error *err);
+
+/* Make holes of what nothing refers to, where there is data.  *punched counts bytes.  Writes nothing when there is none. */
+int vx_image_punch_free(struct vx_image *image, uint64_t *punched, struct vhdx_error *err);
+
+/* Let close cut what lies past the last thing in use, also when nothing else was written. */
+int vx_image_cut_at_close(struct vx_image *image, struct vhdx_error *err);
+
+/*
+ * Every entry of the BAT that says anything, judged, in order; so a chunk's sector bitmap comes after its blocks.  `take` may edit the
+ * image.  Edits since the last flush are seen, or not, where the file has no data for their page yet.
+ */
+struct vx_map_item {
+    bool                is_bitmap;
+    uint64_t            index; /* of the block, or of the chunk */
+    struct vx_bat_entry entry;
+};
+typedef int (*vx_take_entry)(void *context, const struct vx_map_item *item, struct vhdx_error *err);
+int vx_image_each_entry(struct vx_image *image, vx_take_entry take, void *context, struct vhdx_error *err);
+
+/* Header section, log and regions, in order; as long as the image is open. */
+const struct vx_reserved_range *vx_image_reserved(const struct vx_image *image, size_t *count);
 
 /*
  * Change bytes of logged structures (metadata region, region tables), all in one log entry (L6).  The ranges lie in structures

@@ -276,6 +276,18 @@ vx_session_start_log(struct vx_image *image, struct vhdx_error *err)
     return rc;
 }
 
+/* R2 is over when no log is active: former sector bitmap blocks are free, and those at the end are cut. */
+static void
+release_bitmaps(struct vx_image *image)
+{
+    uint64_t file_offset;
+
+    vx_rwlock_lock(&image->meta_lock);
+    while (vx_space_next_free_bitmap(&image->space, UINT64_MAX, &file_offset))
+        vx_space_give_back(&image->space, file_offset, VX_SECTOR_BITMAP_SIZE);
+    vx_rwlock_unlock(&image->meta_lock);
+}
+
 /* Cut the sparse tail.  After LogGuid 0 no entry speaks of lengths any more; the cut itself needs no flush, the next
  * session's first one covers it (W8). */
 static int
@@ -326,6 +338,7 @@ vx_session_end(struct vx_image *image, struct vhdx_error *err)
         vx_mutex_unlock(&image->session_lock);
         if (rc < 0)
             return vx_image_fail(image, rc);
+        release_bitmaps(image);
     }
     return cut_tail(image, err);
 }

@@ -174,7 +174,7 @@ grow_to(struct vx_space *space, struct vhdx_storage *storage, uint64_t end, stru
     return rc;
 }
 
-static int
+static void
 take_used(struct vx_space *space, uint64_t first, uint64_t count, struct vx_taken *out)
 {
     *out = (struct vx_taken){
@@ -185,7 +185,6 @@ take_used(struct vx_space *space, uint64_t first, uint64_t count, struct vx_take
     put_bits(space->holes, first, count, false);
     space->free_below -= count * VX_MIB;
     space->search_from = first + count;
-    return VHDX_OK;
 }
 
 static int
@@ -224,7 +223,7 @@ vx_space_take(struct vx_space *space, struct vhdx_storage *storage, uint64_t len
             /* The file may have been opened shorter than the space that is free in it. */
             rc = grow_to(space, storage, (first + count) * VX_MIB, err);
             if (rc == VHDX_OK)
-                rc = take_used(space, first, count, out);
+                take_used(space, first, count, out);
         } else {
             space->too_small_for = length;
             rc = take_fresh(space, storage, length, out, err);
@@ -237,6 +236,30 @@ vx_space_take(struct vx_space *space, struct vhdx_storage *storage, uint64_t len
     put_bits(space->used, out->file_offset / VX_MIB, count, true);
     space->used_end = vx_max_u64(space->used_end, out->file_offset + length);
     return VHDX_OK;
+}
+
+bool
+vx_space_take_at(struct vx_space *space, uint64_t file_offset, uint64_t length, struct vx_taken *out)
+{
+    uint64_t first = file_offset / VX_MIB, count = length / VX_MIB;
+    uint64_t end = vx_min_u64(space->file_length, vx_min_u64(space->fresh_from, space->mib_count * VX_MIB));
+
+    if (file_offset + length > end || find_bit(space->used, first, first + count, true) != first + count)
+        return false;
+    take_used(space, first, count, out);
+    put_bits(space->used, first, count, true);
+    space->used_end = vx_max_u64(space->used_end, file_offset + length);
+    return true;
+}
+
+bool
+vx_space_next_free(const struct vx_space *space, uint64_t at, uint64_t *from, uint64_t *to)
+{
+    uint64_t end = space->used_end / VX_MIB;
+
+    *from = find_bit(space->used, at / VX_MIB, end, false) * VX_MIB;
+    *to = find_bit(space->used, *from / VX_MIB, end, true) * VX_MIB;
+    return *from < space->used_end;
 }
 
 /* The end of the highest used MiB, after bits below it were cleared. */

@@ -74,6 +74,13 @@ struct vx_taken {
 int vx_space_take(struct vx_space *space, struct vhdx_storage *storage, uint64_t length, struct vx_taken *out,
                   struct vhdx_error *err);
 
+/* Take this very space, which was free before the session began or became free since.  False when some of it is used, waits, or
+ * lies past the file's end. */
+bool vx_space_take_at(struct vx_space *space, uint64_t file_offset, uint64_t length, struct vx_taken *out);
+
+/* The first free run at or after `at` that lies before something used: [*from, *to).  False when there is none. */
+bool vx_space_next_free(const struct vx_space *space, uint64_t at, uint64_t *from, uint64_t *to);
+
 /* Give back what was taken and never named by any entry: free at once, as used space. */
 void vx_space_give_back(struct vx_space *space, uint64_t file_offset, uint64_t length);
 

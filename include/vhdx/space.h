@@ -1,0 +1,75 @@
+/* Jobs about the space an image takes: giving back what is not needed. */
+#ifndef VHDX_SPACE_H
+#define VHDX_SPACE_H
+
+#include <vhdx/chain.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Take a range of the disk that the file system in it has no use for: what it holds may be lost.  Bytes, any alignment.
+ * Non-zero ends the search with that value.
+ */
+typedef int (*vhdx_free_range)(void *context, uint64_t guest_offset, uint64_t length);
+
+/*
+ * Who knows what is free in a disk.
+ *
+ *   find      hand each free range of the disk to `take`, in any order.  The disk is open for reading, with its parents, and
+ *             nothing is written before find has returned 0; a code ends the job with nothing changed
+ *   context   handed to find
+ */
+struct vhdx_free_ranges {
+    int (*find)(void *context, struct vhdx_disk *disk, vhdx_free_range take, void *take_context,
+                struct vhdx_error *err);
+    void *context;
+};
+
+struct vhdx_compact_options {
+    const struct vhdx_free_ranges     *free_ranges; /* NULL: nobody knows what is free in the disk */
+    const struct vhdx_parents_options *parents;     /* how find reads through a differencing image; NULL: it cannot */
+    bool                               zeroes;      /* read everything: what is zero needs no space */
+    bool                               sparse;      /* of a fixed image: make holes in its file */
+    bool                               dry_run;     /* only tell what would be gained: nothing is written */
+    const char *const                 *also;        /* more folders to search for children, with free_ranges */
+    size_t                             also_count;
+    bool                               orphan_children; /* go on although children of the image break, with free_ranges */
+};
+
+struct vhdx_compact_result {
+    uint64_t file_size_before, file_size_after; /* lengths of the file */
+    uint64_t bytes_released;    /* the host's own space that was given back: holes, and data of blocks that went */
+    uint64_t blocks_freed;      /* payload blocks that gave up their space */
+    uint64_t blocks_moved, bytes_moved;
+    uint64_t guest_bytes_free;  /* what free_ranges told */
+    bool     is_dirty;          /* the image was not closed cleanly; its log is replayed first, unless dry_run */
+};
+
+/*
+ * Make an image's file smaller, in place (docs/vhdx-format.md 9.6), in steps that each may be cut and run again:
+ *
+ *   (a) with free_ranges: blocks that are free as a whole become state ZERO and give up their space, of partly free ones what
+ *       is free becomes holes in the host's file.  This a guest could notice: DataWriteGuid changes, which breaks children
+ *   (b) with zeroes: the same for what is zero, which no guest can notice.  Always: sector bitmaps nobody needs go, and
+ *       the space that states 1 and 3 may keep (anchors)
+ *   (c) the last blocks of the file move to free space further ahead
+ *   (d) the file is cut after the last thing in use; free space that is left becomes holes
+ *
+ * Steps (b) to (d) keep DataWriteGuid: children of the image stay valid.  A fixed image keeps its blocks where they are.
+ * The cost of (c) grows with what moves.  Nobody may have the image open, for reading neither.
+ *
+ *   options, say, progress   each may be NULL.  progress is told bytes of the disk during (a) and (b), then bytes moved
+ *   out       what was done, or with dry_run would be; filled as far as it got also on failure.  May be NULL
+ *   returns   0; VHDX_E_CANCELLED at a consistent point: what was done so far is durable, calling again goes on
+ *   errors    VHDX_E_IN_USE, _HAS_CHILDREN (with free_ranges), _NEEDS_REPAIR, _NO_SPACE, _UNSUPPORTED, _IO, ...
+ *   threads   any number, for different files
+ */
+int vhdx_compact_path(const char *path, const struct vhdx_compact_options *options, vhdx_say say, void *context,
+                      const struct vhdx_progress *progress, struct vhdx_compact_result *out, struct vhdx_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
