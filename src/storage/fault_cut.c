@@ -270,6 +270,27 @@ count_up_to(const struct vx_fault *fault, uint64_t last)
     return count;
 }
 
+/* Remember where the first `count` changes punched holes, as far as the file goes at each. */
+static bool
+note_holes(struct vx_fault *fault, size_t count)
+{
+    struct vx_tree_page *mark = vx_tree_page_zero();
+    bool is_done = mark != NULL;
+    size_t i;
+
+    for (i = 0; is_done && i < count; i++) {
+        const struct vx_change *change = fault->changes[i];
+        uint64_t mib = change->file_offset / VX_MIB, end = vx_ceil_div(change->file_offset + change->length, VX_MIB);
+
+        if (change->kind == VX_CHANGE_SIZE)
+            is_done = vx_tree_punch(&fault->punched, vx_ceil_div(change->size, VX_MIB), UINT64_MAX);
+        for (; is_done && change->kind == VX_CHANGE_HOLE && mib < end; mib++)
+            is_done = vx_tree_put(&fault->punched, mib, mark);
+    }
+    vx_tree_page_release(mark);
+    return is_done;
+}
+
 bool
 vx_fault_settle(struct vx_fault *fault, uint64_t last)
 {
@@ -277,6 +298,8 @@ vx_fault_settle(struct vx_fault *fault, uint64_t last)
 
     if (count == 0)
         return true;
+    if (!note_holes(fault, count))
+        return false;
     if (count == fault->change_count && !fault->has_lost) { /* D3: the common case costs nothing */
         vx_tree_clear(&fault->durable);
         vx_tree_copy(&fault->durable, &fault->readable);
@@ -443,17 +466,17 @@ choose_size(const struct vx_fault *fault, const struct choice *choice)
     return size;
 }
 
-/* Has the MiB around a page no durable page? */
+/* Has the MiB around a page no durable page, and had none since the file grew over it? */
 static bool
 is_new_space(const struct vx_fault *fault, uint64_t page_index)
 {
-    uint64_t first = vx_round_down(page_index, VX_MIB / VX_TREE_PAGE);
+    uint64_t pages = VX_MIB / VX_TREE_PAGE, first = vx_round_down(page_index, pages);
 
-    return vx_tree_next(&fault->durable, first) >= first + VX_MIB / VX_TREE_PAGE;
+    return vx_tree_next(&fault->durable, first) >= first + pages && vx_tree_get(&fault->punched, first / pages) == NULL;
 }
 
 /* New space whose write was lost: the host may have attached it, with what lay there before.  It is taken to do so by the
- * MiB: holes in space that is in use already read as zeros. */
+ * MiB: holes in space that is or was in use, also in all of a MiB, read as zeros (docs/durability.md, 6). */
 static bool
 leave_garbage(const struct vx_fault *fault, struct vx_tree *survivor, uint64_t seed)
 {
@@ -513,7 +536,7 @@ vx_fault_power_cut(struct vx_fault *fault, enum vx_fault_keep keep, bool may_tea
     struct vx_tree survivor;
 
     vx_tree_copy(&survivor, &fault->durable);
-    if (!apply_survivors(fault, &survivor, &choice) ||
+    if (!note_holes(fault, fault->change_count) || !apply_survivors(fault, &survivor, &choice) ||
         (!fault->options.extension_survives_as_zeros && !leave_garbage(fault, &survivor, seed)) ||
         !vx_fault_truncate(&survivor, size)) {
         vx_tree_clear(&survivor);

@@ -36,6 +36,7 @@ vx_fault_free(struct vx_fault *fault)
     free(fault->changes);
     vx_tree_clear(&fault->readable);
     vx_tree_clear(&fault->durable);
+    vx_tree_clear(&fault->punched);
     vx_mutex_destroy(&fault->lock);
     free(fault);
 }
@@ -56,6 +57,7 @@ copy_state(struct vx_fault *copy, const struct vx_fault *from)
         copy->changes[i] = vx_change_hold(from->changes[i]);
     vx_tree_copy(&copy->readable, &from->readable);
     vx_tree_copy(&copy->durable, &from->durable);
+    vx_tree_copy(&copy->punched, &from->punched);
     copy->size = from->size;
     copy->durable_size = from->durable_size;
     copy->last_change = from->last_change;

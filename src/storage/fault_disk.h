@@ -48,6 +48,7 @@ struct vx_fault {
     struct vx_mutex          lock; /* rank STORAGE: guards all below */
     struct vx_fault_options  options;
     struct vx_tree           readable, durable;
+    struct vx_tree           punched; /* a page for each MiB in which a hole was punched: see is_new_space */
     uint64_t                 size, durable_size;
     struct vx_change       **changes;
     size_t                   change_count, change_room;

@@ -26,6 +26,12 @@ const struct crash_config crash_configs[] = {
         .thread_count = 1, .op_weights = MIXED_OPS, .end_weights = ALL_ENDS, .ops_per_round = 20,
         .rounds_per_run = 6, .whole_percent = 15,
     },
+    { /* holes inside blocks on a host where little is known of new space */
+        .name = "dynamic-4096-holes", .disk = DISK(4096, true, false), .type = VHDX_TYPE_DYNAMIC,
+        .virtual_size = 4 * MIB, .block_size = 1 << 20, .sector_size = 4096, .block_count = 4, .blocks = { 0, 1, 2, 3 },
+        .log_sectors = 11, .thread_count = 1, .op_weights = MIXED_OPS, .end_weights = ALL_ENDS, .ops_per_round = 20,
+        .rounds_per_run = 6, .whole_percent = 15,
+    },
     {
         .name = "threads", .disk = DISK(512, true, true), .type = VHDX_TYPE_DYNAMIC, .virtual_size = 4 * MIB,
         .block_size = 1 << 20, .sector_size = 512, .block_count = 4, .blocks = { 0, 1, 2, 3 }, .log_sectors = 13,
@@ -57,6 +63,24 @@ const struct crash_config crash_configs[] = {
         .virtual_size = 3 * MIB, .block_size = 1 << 20, .sector_size = 512, .block_count = 3, .blocks = { 0, 1, 2 },
         .log_sectors = 13, .thread_count = 3, .op_weights = CHILD_OPS, .end_weights = ALL_ENDS, .ops_per_round = 9,
         .rounds_per_run = 6, .whole_percent = 12,
+    },
+    { /* large sectors, and new space that may come back as garbage */
+        .name = "child-4096", .disk = DISK(4096, true, false), .type = VHDX_TYPE_DIFFERENCING, .virtual_size = 5 * MIB,
+        .block_size = 1 << 20, .sector_size = 4096, .block_count = 5, .blocks = { 0, 1, 2, 3, 4 }, .log_sectors = 13,
+        .thread_count = 1, .op_weights = CHILD_OPS, .end_weights = ALL_ENDS, .ops_per_round = 20,
+        .rounds_per_run = 6, .whole_percent = 25,
+    },
+    { /* blocks on both sides of a chunk's end: two sector bitmap blocks, the first of which is freed now and then */
+        .name = "child-two-chunks", .disk = DISK(512, true, true), .type = VHDX_TYPE_DIFFERENCING,
+        .virtual_size = 4099 * MIB, .block_size = 1 << 20, .sector_size = 512, .block_count = 5,
+        .blocks = { 0, 1, 4095, 4096, 4098 }, .log_sectors = 13, .thread_count = 2, .op_weights = CHILD_OPS,
+        .end_weights = ALL_ENDS, .ops_per_round = 14, .rounds_per_run = 6, .whole_percent = 20,
+    },
+    {
+        .name = "child-full-host", .disk = DISK(512, true, true), .type = VHDX_TYPE_DIFFERENCING,
+        .virtual_size = 6 * MIB, .block_size = 1 << 20, .sector_size = 512, .block_count = 6,
+        .blocks = { 0, 1, 2, 3, 4, 5 }, .log_sectors = 13, .thread_count = 1, .op_weights = CHILD_OPS,
+        .end_weights = ALL_ENDS, .ops_per_round = 20, .rounds_per_run = 6, .whole_percent = 30, .room = 3 * MIB,
     },
     {
         .name = "full-host", .disk = DISK(512, true, true), .type = VHDX_TYPE_DYNAMIC, .virtual_size = 6 * MIB,
