@@ -17,6 +17,17 @@ struct vhdx_progress {
     void *context;
 };
 
+/*
+ * How much of the host's space a new file takes at once.  It is about what the file maps: of a fixed image everything, of a
+ * dynamic or differencing one its headers, log, metadata and table.
+ */
+enum vhdx_preallocation {
+    VHDX_PREALLOCATE_DEFAULT, /* FALLOC for fixed images, OFF for others */
+    VHDX_PREALLOCATE_OFF,     /* only what is written takes space, the rest of the file is holes */
+    VHDX_PREALLOCATE_FALLOC,  /* the host sets the space aside; as OFF where it has no such call (9p, old NFS) */
+    VHDX_PREALLOCATE_FULL     /* zeros are written: certain everywhere, and slow */
+};
+
 struct vhdx_create_options {
     enum vhdx_image_type type;                 /* DYNAMIC or FIXED; children are made by a later release */
     uint64_t             virtual_size;         /* bytes, a multiple of the logical sector size, up to 64 TiB */
@@ -26,6 +37,7 @@ struct vhdx_create_options {
     uint64_t             log_size;             /* 0: 1 MiB; a multiple of 1 MiB */
     struct vhdx_guid     disk_id;              /* all zero: random */
     const char          *creator;              /* ASCII; NULL: "libvhdx <version>" */
+    enum vhdx_preallocation preallocation;     /* of vhdx_write_vhdx_stream: not looked at */
 };
 
 /*
@@ -40,6 +52,18 @@ int vhdx_create_path(const char *path, bool overwrite, const struct vhdx_create_
                      const struct vhdx_progress *progress, struct vhdx_error *err);
 int vhdx_create_on_storage(struct vhdx_storage *storage, const struct vhdx_create_options *options,
                            const struct vhdx_progress *progress, struct vhdx_error *err);
+
+/*
+ * Take the host's space for all of a file, whatever is in it; no byte changes.  For a raw file before it is filled, and for a
+ * dynamic image after it was: blocks of which only parts were written have holes.
+ *
+ *   path   exists; nobody else has it open
+ *   size   a shorter file grows to this, with zeros; 0: it stays as long as it is
+ *   how    FALLOC, or FULL: zeros are written past the old end and where the host tells of holes.  Else nothing happens
+ *   errors VHDX_E_NO_SPACE, _IN_USE, _CANCELLED, _IO, ...; the file may have grown
+ */
+int vhdx_preallocate_path(const char *path, uint64_t size, enum vhdx_preallocation how,
+                          const struct vhdx_progress *progress, struct vhdx_error *err);
 
 /*
  * Copy the guest contents of `from` to `to`, which reads as zeros everywhere (a new image or a new sparse file) and is

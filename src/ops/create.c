@@ -16,10 +16,10 @@
 #include "ops/create.h"
 #include "ops/job.h"
 #include "ops/layout_new.h"
+#include "ops/preallocate.h"
 #include "storage/storage.h"
 
 #define WINDOW_SIZE  ((size_t)VX_MIB)
-#define FIXED_STEP   (UINT64_C(256) * VX_MIB) /* of a fixed image, between two looks at progress */
 
 struct creation {
     struct vhdx_storage        *storage;
@@ -28,7 +28,7 @@ struct creation {
     uint8_t                    *window; /* WINDOW_SIZE bytes */
 };
 
-/* N2, and the length the image needs.  A block device keeps its own. */
+/* N2, and the length the image needs.  A block device keeps its own; a file that is written in full grows by that. */
 static int
 make_room(struct creation *c, struct vhdx_error *err)
 {
@@ -46,8 +46,11 @@ make_room(struct creation *c, struct vhdx_error *err)
         if (rc < 0)
             return rc;
     }
-    if (vx_storage_set_size(c->storage, 0, &ignored) == VHDX_OK)
+    if (vx_storage_set_size(c->storage, 0, &ignored) == VHDX_OK) {
+        if (c->layout.preallocation == VHDX_PREALLOCATE_FULL)
+            return VHDX_OK;
         return vx_storage_set_size(c->storage, c->layout.file_length, err);
+    }
     if (size < c->layout.file_length)
         return vx_fail(err, VHDX_E_NO_SPACE, VHDX_PART_FILE, size, "the device is smaller than the image");
     return vx_storage_zero(c->storage, 0, c->layout.file_length, VHDX_ZERO_RELEASE, err);
@@ -97,7 +100,7 @@ write_log(struct creation *c, struct vhdx_error *err)
     return rc;
 }
 
-/* Every block of a fixed image is present, in order; the host's space is taken now. */
+/* Every block of a fixed image is present, in order. */
 static int
 write_fixed_bat(struct creation *c, struct vhdx_error *err)
 {
@@ -123,24 +126,6 @@ write_fixed_bat(struct creation *c, struct vhdx_error *err)
 }
 
 static int
-allocate_fixed_blocks(struct creation *c, struct vhdx_error *err)
-{
-    uint64_t from = c->layout.first_block_offset, end = c->layout.file_length;
-
-    for (uint64_t at = from; at < end;) {
-        uint64_t n = vx_min_u64(FIXED_STEP, end - at);
-        int      rc = vx_storage_allocate(c->storage, at, n, err);
-
-        if (rc == VHDX_OK)
-            rc = vx_job_report(c->progress, at + n - from, end - from, err);
-        if (rc < 0)
-            return rc;
-        at += n;
-    }
-    return VHDX_OK;
-}
-
-static int
 write_identifier(struct creation *c, struct vhdx_error *err)
 {
     int rc = vx_storage_flush(c->storage, err); /* N1 */
@@ -158,16 +143,17 @@ create_steps(struct creation *c, struct vhdx_error *err)
     int rc = make_room(c, err);
 
     if (rc == VHDX_OK)
+        rc = vx_preallocate(c->storage, &(struct vx_preallocation){ .to = c->layout.file_length,
+                                                                    .how = c->layout.preallocation,
+                                                                    .progress = c->progress }, err);
+    if (rc == VHDX_OK)
         rc = write_head(c, err);
     if (rc == VHDX_OK)
         rc = write_metadata(c, err);
     if (rc == VHDX_OK)
         rc = write_log(c, err);
-    if (rc == VHDX_OK && c->layout.type == VHDX_TYPE_FIXED) {
+    if (rc == VHDX_OK && c->layout.type == VHDX_TYPE_FIXED)
         rc = write_fixed_bat(c, err);
-        if (rc == VHDX_OK)
-            rc = allocate_fixed_blocks(c, err);
-    }
     return rc == VHDX_OK ? write_identifier(c, err) : rc;
 }
 

@@ -125,6 +125,15 @@ default_block_size(uint64_t virtual_size)
     return virtual_size > LARGE_DISK ? DEFAULT_LARGE_BLOCK_SIZE : DEFAULT_BLOCK_SIZE;
 }
 
+/* A fixed image is asked for by those who want its space to be theirs. */
+static enum vhdx_preallocation
+choose_preallocation(const struct vhdx_create_options *options)
+{
+    if (options->preallocation != VHDX_PREALLOCATE_DEFAULT)
+        return options->preallocation;
+    return options->type == VHDX_TYPE_FIXED ? VHDX_PREALLOCATE_FALLOC : VHDX_PREALLOCATE_OFF;
+}
+
 /* The options with their defaults, as the metadata items say them. */
 static void
 fill_metadata(struct vx_new_layout *out, const struct vhdx_create_options *options)
@@ -218,6 +227,7 @@ vx_new_layout_init(struct vx_new_layout *out, const struct vhdx_create_options *
         return rc;
     *out = (struct vx_new_layout){
         .type       = options->type,
+        .preallocation = choose_preallocation(options),
         .creator    = options->creator != NULL ? options->creator : "libvhdx " VHDX_VERSION,
         .log_length = options->log_size != 0 ? options->log_size : VX_MIB,
     };

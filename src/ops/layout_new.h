@@ -38,6 +38,7 @@ struct vx_new_item {
 
 struct vx_new_layout {
     enum vhdx_image_type  type;
+    enum vhdx_preallocation preallocation; /* as asked for; never DEFAULT */
     struct vx_geometry    geometry;
     struct vx_metadata    metadata;
     struct vx_header      header;    /* copy 0 carries its sequence number, copy 1 the next one */

@@ -50,7 +50,7 @@ struct vx_posix_calls
 #else
 const struct vx_posix_calls
 #endif
-    vx_posix_calls = { preadv, pwritev, fdatasync, ftruncate, allocate_range, lseek };
+    vx_posix_calls = { preadv, pwritev, fdatasync, ftruncate, allocate_range, lseek, vx_posix_file_system };
 
 #ifndef IOV_MAX
 #define IOV_MAX 16 /* what POSIX promises */
@@ -324,12 +324,13 @@ static int
 zero(struct vhdx_storage *storage, uint64_t file_offset, uint64_t length, enum vhdx_zero_mode mode,
      struct vhdx_error *err)
 {
-    const int fallocate_mode = mode == VHDX_ZERO_KEEP_ALLOCATED ? MODE_ZERO : MODE_PUNCH;
-    int system_errno;
+    const bool keeps = mode == VHDX_ZERO_KEEP_ALLOCATED || posix_of(storage)->keeps_whole;
+    int system_errno = EOPNOTSUPP;
 
     if (length == 0)
         return VHDX_OK;
-    system_errno = change_range(posix_of(storage), fallocate_mode, file_offset, length);
+    if (!(keeps && mode == VHDX_ZERO_ONLY_FAST))
+        system_errno = change_range(posix_of(storage), keeps ? MODE_ZERO : MODE_PUNCH, file_offset, length);
     if (system_errno == 0)
         return VHDX_OK;
     if (system_errno != EOPNOTSUPP)

@@ -17,6 +17,7 @@ struct vx_posix {
     struct vhdx_storage storage;
     int                 descriptor;
     bool                is_block_device;
+    bool                keeps_whole; /* no hole is made in it: see posix_traits.c */
     atomic_uint         safe_mib; /* MiBs at the front that exist already and lie below RLIMIT_FSIZE */
     char               *name;     /* owned */
 };
@@ -28,8 +29,10 @@ int  vx_posix_lock(int descriptor, bool is_writer, struct vhdx_error *err);
 void vx_posix_unlock(int descriptor);
 
 /* posix_traits.c: what is known of the file system or device below. */
-void vx_posix_find_traits(struct vhdx_storage_traits *traits, int descriptor, const struct stat *status,
-                          bool is_read_only);
+void vx_posix_find_traits(struct vx_posix *posix, const struct stat *status, bool is_read_only);
+
+/* The kernel's number of the file system a descriptor lies on; 0 when it is not told. */
+unsigned long vx_posix_file_system(int descriptor);
 
 /* The start of a small file of /proc or /sys, as text.  False when there is nothing to read. */
 bool vx_posix_read_text(int directory, const char *path, char *text, size_t size);
@@ -59,6 +62,7 @@ struct vx_posix_calls {
     int (*ftruncate)(int descriptor, off_t size);
     int (*fallocate)(int descriptor, int mode, off_t offset, off_t length);
     off_t (*lseek)(int descriptor, off_t offset, int whence);
+    unsigned long (*file_system)(int descriptor);
 };
 #ifdef VHDX_TEST_HOOKS
 extern struct vx_posix_calls vx_posix_calls;

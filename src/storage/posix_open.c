@@ -99,7 +99,7 @@ make_storage(struct vhdx_storage **out, int descriptor, const struct stat *statu
     posix->storage.identity = identify(status);
     posix->descriptor = descriptor;
     posix->is_block_device = S_ISBLK(status->st_mode);
-    vx_posix_find_traits(&posix->storage.traits, descriptor, status, !is_writer);
+    vx_posix_find_traits(posix, status, !is_writer);
     vx_posix_first_safe(posix, posix->is_block_device ? UINT64_MAX : (uint64_t)status->st_size);
     *out = &posix->storage;
     return VHDX_OK;

@@ -340,6 +340,51 @@ test_release(void **state)
     vhdx_storage_close(storage);
 }
 
+static unsigned long file_system_number;
+static int           punches_asked;
+
+static unsigned long
+named_file_system(int descriptor)
+{
+    (void)descriptor;
+    return file_system_number;
+}
+
+static int
+counting_fallocate(int descriptor, int mode, off_t offset, off_t length)
+{
+    if ((mode & FALLOC_FL_PUNCH_HOLE) != 0)
+        punches_asked++;
+    return real.fallocate(descriptor, mode, offset, length);
+}
+
+/* Where a file may lie on NTFS no hole is made, not even to find out whether one could be: Windows refuses sparse images. */
+static void
+test_never_sparse(void **state)
+{
+    static const unsigned long numbers[] = { 0x5346544E, 0x7366746E, 0xFF534D42, 0xFE534D42, 0x517B, 0x01021997 };
+
+    (void)state;
+    vx_posix_calls.file_system = named_file_system;
+    vx_posix_calls.fallocate = counting_fallocate;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        struct vhdx_storage *storage;
+
+        file_system_number = numbers[i];
+        zero_with_mode(VHDX_ZERO_RELEASE, VHDX_OK);
+        zero_with_mode(VHDX_ZERO_KEEP_ALLOCATED, VHDX_OK);
+        zero_with_mode(VHDX_ZERO_ONLY_FAST, VHDX_E_UNSUPPORTED);
+        storage = create();
+        assert_false(storage->traits.can_punch);
+        vhdx_storage_close(storage);
+        unlink(path);
+    }
+    assert_int_equal(punches_asked, 0);
+    file_system_number = 0x01021994; /* tmpfs: the count counts */
+    zero_with_mode(VHDX_ZERO_RELEASE, VHDX_OK);
+    assert_int_equal(punches_asked, 1);
+}
+
 static void
 test_allocate(void **state)
 {
@@ -660,6 +705,7 @@ main(void)
         TEST(test_flush),
         TEST(test_zero),
         TEST(test_release),
+        TEST(test_never_sparse),
         TEST(test_allocate),
         TEST(test_set_size),
         TEST(test_next_data),

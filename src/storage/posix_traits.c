@@ -6,6 +6,10 @@
  * (docs/vhdx-format.md, 10.40).  XFS and btrfs write data before they attach it to the file.  ext4 does so in
  * data=ordered, since Linux 4.7 also under delayed allocation, and data=journal; not in data=writeback and not
  * without a journal, where metadata reaches the disk in any order.  tmpfs survives no power cut at all.
+ *
+ * keeps_whole: Windows refuses to attach an image whose file has NTFS's sparse flag, and a hole is what sets it: on SMB the
+ * kernel asks the server for the flag before it punches, on the others a hole is possible only in a file that has it.  So
+ * none is made where a file may lie on NTFS; the drives of Windows under WSL are 9p or virtiofs.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +44,47 @@ vx_posix_read_text(int directory, const char *path, char *text, size_t size)
 #define MAGIC_XFS   0x58465342
 #define MAGIC_BTRFS 0x9123683E
 #define MAGIC_TMPFS 0x01021994
+#define MAGIC_NTFS  0x5346544E /* the driver before ntfs3 */
+#define MAGIC_NTFS3 0x7366746E
+#define MAGIC_CIFS  0xFF534D42
+#define MAGIC_SMB2  0xFE534D42
+#define MAGIC_SMB   0x517B
+#define MAGIC_9P    0x01021997
+#define MAGIC_FUSE  0x65735546
+
+static bool
+kernel_is_of_wsl(void)
+{
+    struct utsname name;
+
+    return uname(&name) == 0 && (strstr(name.release, "microsoft") || strstr(name.release, "Microsoft"));
+}
+
+static bool
+may_be_ntfs(unsigned long magic)
+{
+    switch (magic) {
+    case MAGIC_NTFS:
+    case MAGIC_NTFS3:
+    case MAGIC_CIFS:
+    case MAGIC_SMB2:
+    case MAGIC_SMB:
+    case MAGIC_9P:
+        return true;
+    case MAGIC_FUSE:
+        return kernel_is_of_wsl();
+    default:
+        return false;
+    }
+}
+
+unsigned long
+vx_posix_file_system(int descriptor)
+{
+    struct statfs host;
+
+    return fstatfs(descriptor, &host) == 0 ? (uint32_t)host.f_type : 0; /* signed on some hosts, and spread over 64 bits */
+}
 
 static bool
 kernel_is_4_7_or_later(void)
@@ -126,11 +171,10 @@ queue_number(dev_t device, const char *attribute)
 }
 
 void
-vx_posix_find_traits(struct vhdx_storage_traits *traits, int descriptor, const struct stat *status,
-                     bool is_read_only)
+vx_posix_find_traits(struct vx_posix *posix, const struct stat *status, bool is_read_only)
 {
-    struct statfs host;
-    unsigned long magic;
+    struct vhdx_storage_traits *traits = &posix->storage.traits;
+    unsigned long               magic;
 
     *traits = (struct vhdx_storage_traits){ .is_read_only = is_read_only, .atomic_unit = 512 };
     if (S_ISBLK(status->st_mode)) {
@@ -139,21 +183,28 @@ vx_posix_find_traits(struct vhdx_storage_traits *traits, int descriptor, const s
             traits->atomic_unit = 4096;
         return;
     }
-    if (fstatfs(descriptor, &host) < 0)
+    magic = vx_posix_calls.file_system(posix->descriptor);
+    if (magic == 0)
         return;
-    magic = (uint32_t)host.f_type; /* signed on some hosts, and then spread over 64 bits */
-    traits->can_punch = file_can_punch(magic, descriptor, status->st_size, is_read_only);
+    posix->keeps_whole = may_be_ntfs(magic);
+    traits->can_punch = !posix->keeps_whole && file_can_punch(magic, posix->descriptor, status->st_size, is_read_only);
     traits->extension_survives_as_zeros = growth_survives_as_zeros(magic, status->st_dev);
 }
 
 #else
 
-void
-vx_posix_find_traits(struct vhdx_storage_traits *traits, int descriptor, const struct stat *status,
-                     bool is_read_only)
+unsigned long
+vx_posix_file_system(int descriptor)
 {
-    (void)descriptor, (void)status;
-    *traits = (struct vhdx_storage_traits){ .is_read_only = is_read_only, .atomic_unit = 512 };
+    (void)descriptor;
+    return 0;
+}
+
+void
+vx_posix_find_traits(struct vx_posix *posix, const struct stat *status, bool is_read_only)
+{
+    (void)status;
+    posix->storage.traits = (struct vhdx_storage_traits){ .is_read_only = is_read_only, .atomic_unit = 512 };
 }
 
 #endif

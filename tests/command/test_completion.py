@@ -17,6 +17,7 @@ SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools" / "vhdx" / "compl
         (["create", "--l"], ["--log-size", "--logical-sector"]),
         (["merge", "--or"], ["--orphan-siblings"]),
         (["create", "--type", "=", "d"], ["differencing", "dynamic"]),
+        (["create", "--preallocate", "=", "f"], ["falloc", "full"]),
         (["convert", "-O", ""], ["raw", "vhdx"]),
         (["create", "--type", "=", "f"], ["fixed"]),
         (["convert", "dis"], ["disk.raw"]),

@@ -31,6 +31,9 @@ _vhdx()
     --type)
         COMPREPLY=($(compgen -W 'dynamic fixed differencing' -- "$cur"))
         return ;;
+    --preallocate)
+        COMPREPLY=($(compgen -W 'off falloc full' -- "$cur"))
+        return ;;
     --logical-sector | --physical-sector)
         COMPREPLY=($(compgen -W '512 4096' -- "$cur"))
         return ;;

@@ -61,7 +61,7 @@ shape_image(struct vhdx_create_options *create, const struct conversion *convers
 /* A new image of the size, rounded up to whole sectors. */
 static int
 make_image_file(const char *path, const struct conversion *conversion, struct vhdx_disk *from, uint64_t size,
-                struct vhdx_error *err)
+                struct progress *progress, struct vhdx_error *err)
 {
     struct vhdx_create_options create;
     uint64_t sector_size;
@@ -74,12 +74,13 @@ make_image_file(const char *path, const struct conversion *conversion, struct vh
     create.virtual_size = size;
     if (size % sector_size != 0 && size < UINT64_MAX - sector_size)
         create.virtual_size += sector_size - size % sector_size;
-    return vhdx_create_path(path, false, &create, NULL, err);
+    return vhdx_create_path(path, false, &create, &progress->hook, err);
 }
 
-/* A new sparse file of exactly the size. */
+/* A new file of exactly the size. */
 static int
-make_raw_file(const char *path, uint64_t size, struct vhdx_error *err)
+make_raw_file(const char *path, uint64_t size, enum vhdx_preallocation preallocation, struct progress *progress,
+              struct vhdx_error *err)
 {
     int descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
     int rc = VHDX_OK;
@@ -88,25 +89,25 @@ make_raw_file(const char *path, uint64_t size, struct vhdx_error *err)
         return fail_errno(err, errno, "cannot be made");
     if (size > INT64_MAX)
         rc = fail(err, VHDX_E_LIMIT, "%" PRIu64 " bytes are more than a file can have", size);
-    else if (ftruncate(descriptor, (off_t)size) < 0)
+    else if (preallocation != VHDX_PREALLOCATE_FULL && ftruncate(descriptor, (off_t)size) < 0)
         rc = fail_errno(err, errno, "a file of %" PRIu64 " bytes", size);
     if (close(descriptor) < 0 && rc == 0)
         rc = fail_errno(err, errno, "cannot be made");
-    return rc;
+    return rc == 0 ? vhdx_preallocate_path(path, size, preallocation, &progress->hook, err) : rc;
 }
 
 /* Make the target, which then reads as zeros (a block device: as whatever it holds), and open it for writing. */
 static int
 make_target(struct vhdx_disk **out, const struct target *target, const struct conversion *conversion,
-            struct vhdx_disk *from, uint64_t size, struct vhdx_error *err)
+            struct vhdx_disk *from, uint64_t size, struct progress *progress, struct vhdx_error *err)
 {
     struct vhdx_open_options options = { .flags = VHDX_OPEN_WRITE, .format = conversion->target_format };
     int rc = VHDX_OK;
 
     if (conversion->target_format == VHDX_FORMAT_VHDX)
-        rc = make_image_file(target->working_path, conversion, from, size, err);
+        rc = make_image_file(target->working_path, conversion, from, size, progress, err);
     else if (!target->is_device)
-        rc = make_raw_file(target->working_path, size, err);
+        rc = make_raw_file(target->working_path, size, conversion->shared->create.preallocation, progress, err);
     if (rc == 0)
         rc = vhdx_disk_open_path(out, target->working_path, &options, err);
     if (rc == 0 && vhdx_disk_size(*out) < size) {
@@ -175,6 +176,20 @@ find_culprit(const struct conversion *conversion, int code)
     }
 }
 
+/* Blocks that were written in part have holes, of which nothing is to be left. */
+static int
+fill_up(const struct target *target, struct conversion *conversion, struct vhdx_error *err)
+{
+    struct progress progress;
+    int rc;
+
+    conversion->culprit = conversion->destination;
+    progress_begin(&progress, conversion->shared);
+    rc = vhdx_preallocate_path(target->working_path, 0, conversion->shared->create.preallocation, &progress.hook, err);
+    progress_end(&progress);
+    return rc;
+}
+
 /* Fill the target, whose working file is removed by the caller on failure. */
 static int
 fill_target(struct conversion *conversion, const struct target *target, struct vhdx_disk *from,
@@ -186,11 +201,12 @@ fill_target(struct conversion *conversion, const struct target *target, struct v
     int rc, close_rc;
 
     conversion->culprit = conversion->destination;
-    rc = make_target(&to, target, conversion, from, size, err);
+    progress_begin(&progress, conversion->shared);
+    rc = make_target(&to, target, conversion, from, size, &progress, err);
+    progress_end(&progress);
     if (rc < 0)
         return rc;
 
-    progress_begin(&progress, conversion->shared);
     if (from != NULL)
         rc = copy_disk(conversion, target, from, to, &progress, err);
     else
@@ -199,7 +215,9 @@ fill_target(struct conversion *conversion, const struct target *target, struct v
     if (rc < 0)
         conversion->culprit = find_culprit(conversion, rc);
     close_rc = vhdx_disk_close(to, rc == 0 ? err : NULL);
-    return rc < 0 ? rc : close_rc;
+    if (rc == 0)
+        rc = close_rc;
+    return rc == 0 && !target->is_device ? fill_up(target, conversion, err) : rc;
 }
 
 static int

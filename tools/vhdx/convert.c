@@ -41,6 +41,8 @@ complete_conversion(struct conversion *conversion, const struct option_reader *r
 {
     if (conversion->target_format == VHDX_FORMAT_AUTO)
         conversion->target_format = format_by_name(reader, conversion->destination);
+    if (strcmp(conversion->destination, "-") == 0 && conversion->shared->create.preallocation != VHDX_PREALLOCATE_DEFAULT)
+        usage_error(reader, "--preallocate is for a file: who reads standard output stores it as it likes");
     if (!conversion_reads_pipe(conversion)) {
         if (conversion->has_pipe_size)
             usage_error(reader, "--size is for a disk that comes through a pipe (SRC '-')");

@@ -1,4 +1,6 @@
 /* vhdx flatten: a new image that stands alone, from a chain. */
+#include <string.h>
+
 #include <vhdx/ops.h>
 
 #include "conversion.h"
@@ -39,6 +41,8 @@ run_flatten(const struct verb *verb, int argc, char **argv)
     shared.format = VHDX_FORMAT_VHDX;
     conversion.source = operands[0];
     conversion.destination = operands[1];
+    if (strcmp(operands[1], "-") == 0 && shared.create.preallocation != VHDX_PREALLOCATE_DEFAULT)
+        usage_error(&reader, "--preallocate is for a file: who reads standard output stores it as it likes");
     if (conversion_reads_pipe(&conversion))
         usage_error(&reader, "a VHDX cannot be read from a pipe: store it in a file first");
 

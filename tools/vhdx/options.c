@@ -30,7 +30,8 @@ enum { /* above every number that a verb gives its own options */
     OPTION_LOGICAL_SECTOR,
     OPTION_PHYSICAL_SECTOR,
     OPTION_LOG_SIZE,
-    OPTION_DISK_ID
+    OPTION_DISK_ID,
+    OPTION_PREALLOCATE
 };
 
 static const struct shared_line {
@@ -47,6 +48,8 @@ static const struct shared_line {
                        " (default 4096)" } },
     { SHARED_CREATE, { "log-size", OPTION_LOG_SIZE, "SIZE", "a multiple of 1M (default 1M)" } },
     { SHARED_CREATE, { "disk-id", OPTION_DISK_ID, "GUID", "identity of the disk (default random)" } },
+    { SHARED_CREATE, { "preallocate", OPTION_PREALLOCATE, "off|falloc|full", "the host's space is taken as needed"
+                       " (default), at once (default of fixed), or by writing zeros" } },
     { SHARED_CREATE, { "options", 'o', "KEY=VALUE,..", "block_size=, log_size=, subformat=, as qemu-img has"
                        " them" } },
     { SHARED_FORMAT, { "format", 'f', "FORMAT", "format of the source: vhdx or raw" } },
@@ -217,6 +220,18 @@ read_type(const struct option_reader *reader, const char *text)
     usage_error(reader, "type '%s' is not known: dynamic, fixed and differencing are", text);
 }
 
+static enum vhdx_preallocation
+read_preallocation(const struct option_reader *reader, const char *text)
+{
+    if (strcmp(text, "off") == 0)
+        return VHDX_PREALLOCATE_OFF;
+    if (strcmp(text, "falloc") == 0)
+        return VHDX_PREALLOCATE_FALLOC;
+    if (strcmp(text, "full") == 0)
+        return VHDX_PREALLOCATE_FULL;
+    usage_error(reader, "--preallocate takes off, falloc or full, not '%s'", text);
+}
+
 static uint32_t
 read_block_size(const struct option_reader *reader, const char *text)
 {
@@ -282,6 +297,9 @@ take_create(struct option_reader *reader, int letter)
     case OPTION_DISK_ID:
         if (!vhdx_guid_parse(&create->disk_id, optarg))
             usage_error(reader, "--disk-id: '%s' is not a GUID", optarg);
+        return true;
+    case OPTION_PREALLOCATE:
+        create->preallocation = read_preallocation(reader, optarg);
         return true;
     case 'o':
         take_key_values(reader, optarg);
