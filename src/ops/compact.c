@@ -130,7 +130,7 @@ make_plan(struct vx_compact_plan *plan, struct vx_image *image, struct vhdx_erro
 static int
 move_all(struct step *step, const struct vx_compact_plan *plan, uint8_t *buffer, struct vhdx_error *err)
 {
-    uint64_t done = 0, since_commit = 0;
+    uint64_t done = 0, since_commit = 0, batch = vx_compact_batch(step->job);
     int      rc = VHDX_OK;
 
     for (size_t i = 0; i < plan->count && rc == VHDX_OK; i++) {
@@ -152,7 +152,7 @@ move_all(struct step *step, const struct vx_compact_plan *plan, uint8_t *buffer,
         step->result->blocks_moved++;
         step->result->bytes_moved += length;
         since_commit += length;
-        if (since_commit >= VX_COMPACT_BATCH) {
+        if (since_commit >= batch) {
             rc = vx_image_flush(step->image, err);
             since_commit = 0;
         }
@@ -241,11 +241,23 @@ run_steps(const struct vx_compact *job, struct step *step, struct vhdx_error *er
     return rc;
 }
 
+/* Close cuts the file without a flush, and a freed block's hole comes after its commit: no promise of the image's, but of ours
+ * that what was told is so. */
+static int
+settle(const struct vx_compact *job, int rc, struct vhdx_error *err)
+{
+    int flushed = VHDX_OK;
+
+    if (rc == VHDX_OK || rc == VHDX_E_CANCELLED)
+        flushed = vx_storage_flush(job->storage, rc < 0 ? NULL : err);
+    return rc < 0 ? rc : flushed;
+}
+
 int
 vx_compact(const struct vx_compact *job, struct vhdx_compact_result *result, struct vhdx_error *err)
 {
     struct step step = { .job = job, .result = result };
-    int         rc = vx_storage_get_size(job->storage, &result->file_size_before, err);
+    int         rc = vx_storage_get_size(job->storage, &result->file_size_before, err), after;
 
     result->file_size_after = result->file_size_before;
     if (job->free != NULL)
@@ -255,8 +267,7 @@ vx_compact(const struct vx_compact *job, struct vhdx_compact_result *result, str
         return rc == VHDX_OK ? run_step(job, VX_DATA_GUID_KEEP, count_all, &step, err) : rc;
     }
     if (rc == VHDX_OK)
-        rc = run_steps(job, &step, err);
-    if (vx_storage_get_size(job->storage, &result->file_size_after, NULL) < 0)
-        result->file_size_after = result->file_size_before;
-    return rc;
+        rc = settle(job, run_steps(job, &step, err), err);
+    after = vx_storage_get_size(job->storage, &result->file_size_after, rc < 0 ? NULL : err);
+    return rc < 0 ? rc : after;
 }

@@ -24,8 +24,15 @@ struct vx_compact {
     const struct vx_free_list  *free;    /* settled; NULL: nothing is known */
     bool                        zeroes, sparse, only_count;
     uint32_t                    log_length_for_tests;
+    uint64_t                    batch_for_tests; /* 0: VX_COMPACT_BATCH */
     const struct vhdx_progress *progress;
 };
+static inline uint64_t
+vx_compact_batch(const struct vx_compact *job)
+{
+    return job->batch_for_tests > 0 ? job->batch_for_tests : VX_COMPACT_BATCH;
+}
+
 int vx_compact(const struct vx_compact *job, struct vhdx_compact_result *result, struct vhdx_error *err);
 
 /* --- compact_blocks.c: steps (a) and (b) in one pass over the blocks --- */

@@ -160,7 +160,7 @@ static int
 settle(struct walk *w, uint64_t bytes, struct vhdx_error *err)
 {
     w->freed += bytes;
-    if (w->blocks->job->only_count || w->freed < 16 * VX_COMPACT_BATCH)
+    if (w->blocks->job->only_count || w->freed < 16 * vx_compact_batch(w->blocks->job))
         return VHDX_OK;
     w->freed = 0;
     return vx_image_flush(w->blocks->image, err);

@@ -1,5 +1,5 @@
 /*
- * Jobs over chains, crashed at every storage call: what a world of files is, and the judgement of one state of it.
+ * Jobs over files and chains, crashed at every storage call: what a world of files is, and the judgement of one state of it.
  *
  * Every file has a fault disk of its own.  The power goes for all of them at one instant, and each keeps what it keeps: what
  * the job must not get wrong is the order between files.
@@ -13,6 +13,7 @@
 #include <vhdx/chain.h>
 
 #include "ops/chain_fixture.h"
+#include "ops/free_list.h"
 #include "storage/fault.h"
 
 #define WORLD_MOST 5
@@ -30,6 +31,15 @@ struct content {
     uint64_t size;
 };
 
+/* What is told of a file without its content. */
+struct facts {
+    struct vhdx_guid data_guid;
+    uint64_t         length;    /* of the file */
+    uint64_t         allocated; /* of the host's space */
+};
+
+struct expectation;
+
 struct scenario {
     const char            *name;
     struct vx_fault_options disk;
@@ -46,10 +56,21 @@ struct scenario {
     unsigned (*view)(const struct scenario *scenario, struct world *world, unsigned view, bool is_final,
                      struct vhdx_storage **storages, struct vhdx_error *err);
     bool is_base[WORLD_MOST];    /* made as a base; others are children of the file with the next number */
+
+    /* --- of compacting (compact_scenarios.c); elsewhere nothing --- */
+
+    const struct vx_free_run *free;       /* what no guest needs of the views: it reads as before, or as zeros */
+    size_t                    free_count;
+    unsigned                  target;     /* the file that is compacted */
+    bool                      zeroes, sparse, commits_often;
+    /* More that must be true of a state than that it reads as before.  `same_content`: no byte differs.  The world is open.  Prints
+     * what is wrong.  NULL: nothing. */
+    bool (*judge)(const struct scenario *scenario, struct world *world, const struct expectation *expectation,
+                  bool same_content, bool is_final);
 };
 
-extern const struct scenario scenarios[];
-extern const size_t          scenario_count;
+extern const struct scenario chain_scenarios[], compact_scenarios[];
+extern const size_t          chain_scenario_count, compact_scenario_count;
 
 /* --- world.c --- */
 
@@ -67,6 +88,7 @@ void world_cut(struct world *world, unsigned kind, uint64_t seed);
 struct expectation {
     struct content views[VIEW_MOST];
     unsigned       count;
+    struct facts   before[WORLD_MOST], after[WORLD_MOST]; /* of each file; after the job without a cut */
 };
 void expectation_make(const struct scenario *scenario, struct world *world, struct expectation *out);
 void expectation_free(struct expectation *expectation);
@@ -77,6 +99,8 @@ bool world_reads(const struct scenario *scenario, struct world *world, const str
 
 /* Sound structure of every file, by the library's check and by a reader that shares nothing with it. */
 bool world_is_sound(const struct scenario *scenario, struct world *world, const char *when);
+
+struct facts world_facts(struct world *world, unsigned file); /* the world is open */
 
 /* The whole judgement of a state: it reads as before, the job called again finishes, and that reads the same. */
 bool world_examine(const struct scenario *scenario, struct world *world, const struct expectation *expectation,

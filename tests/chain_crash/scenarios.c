@@ -1,4 +1,4 @@
-/* The jobs that are crashed, and the chains they work on. */
+/* The jobs over chains that are crashed, and the chains they work on. */
 #include "chain_crash.h"
 
 #include "ops/flatten.h"
@@ -280,7 +280,7 @@ view_relink(const struct scenario *scenario, struct world *world, unsigned view,
 #define B1 ((uint32_t)1 << 20)
 #define B2 ((uint32_t)2 << 20)
 
-const struct scenario scenarios[] = {
+const struct scenario chain_scenarios[] = {
     {
         .name = "merge", .disk = DISK(512, true, true), .ring_sectors = 13, .merged = 1,
         .shapes = { CHILD(MIB(4), B1), BASE(MIB(4), B1) }, .is_base = { false, true },
@@ -347,4 +347,4 @@ const struct scenario scenarios[] = {
         .fill = fill_alike, .run = run_relink, .view = view_relink,
     },
 };
-const size_t scenario_count = sizeof scenarios / sizeof scenarios[0];
+const size_t chain_scenario_count = sizeof chain_scenarios / sizeof chain_scenarios[0];
