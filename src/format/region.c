@@ -96,6 +96,27 @@ vx_region_table_encode(uint8_t b[VX_REGION_TABLE_SIZE], const struct vx_region_t
     vx_put_le32(b + 4, vx_crc32c_hole(b, VX_REGION_TABLE_SIZE, 4));
 }
 
+bool
+vx_region_table_move(uint8_t b[VX_REGION_TABLE_SIZE], const struct vhdx_guid *guid, uint64_t file_offset,
+                     uint32_t length, uint64_t *changed_at)
+{
+    uint32_t count = vx_le32(b + 8);
+
+    for (uint32_t i = 0; i < count && i < VX_MAX_REGIONS; i++) {
+        uint8_t         *p = b + HEADER_SIZE + ENTRY_SIZE * i;
+        struct vhdx_guid found = vx_guid_load(p);
+
+        if (!vhdx_guid_equal(&found, guid))
+            continue;
+        vx_put_le64(p + 16, file_offset);
+        vx_put_le32(p + 24, length);
+        vx_put_le32(b + 4, vx_crc32c_hole(b, VX_REGION_TABLE_SIZE, 4));
+        *changed_at = HEADER_SIZE + (uint64_t)ENTRY_SIZE * i + 16;
+        return true;
+    }
+    return false;
+}
+
 /* Was the copy well but for its count?  Then V58 is broken, else V55 or V56. */
 static bool
 is_bad_count(const struct vhdx_error *error, int copy_index)

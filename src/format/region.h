@@ -39,6 +39,11 @@ int vx_region_table_decode(struct vx_region_table *out, const uint8_t b[VX_REGIO
                            struct vhdx_error *err);
 void vx_region_table_encode(uint8_t b[VX_REGION_TABLE_SIZE], const struct vx_region_table *table);
 
+/* The bytes of a table in which one region lies elsewhere: place and length in its entry and the checksum change, nothing else.
+ * *changed_at is where they lie in the table, in one page of it.  False when there is no such region. */
+bool vx_region_table_move(uint8_t b[VX_REGION_TABLE_SIZE], const struct vhdx_guid *guid, uint64_t file_offset,
+                          uint32_t length, uint64_t *changed_at);
+
 /*
  * Choose the copy to use and judge it: V55 to V58 (the choice, agreement), *used_index 0 or 1.
  * A copy that is bad beside a good one is REPAIR (V56); two good ones that differ are RO (V57).

@@ -364,6 +364,30 @@ full_table(void **state)
     expect_only(&seen, "2047 regions", 0, VHDX_SEVERITY_NONE, 0);
 }
 
+/* One entry says something else, in a table so long that it lies in the second page. */
+static void
+moves_a_region(void **state)
+{
+    uint64_t changed_at;
+
+    (void)state;
+    memset(&table, 0, sizeof table);
+    for (unsigned i = 0; i < 127; i++)
+        add_region(foreign_guid(i), 10 * M, M, 0);
+    add_region(vx_guid_region_bat, 3 * M, M, 1);
+    add_region(vx_guid_region_metadata, 2 * M, M, 1);
+    vx_region_table_encode(bytes[0], &table);
+    table.regions[127].file_offset = 20 * M;
+    table.regions[127].length = (uint32_t)(2 * M);
+    vx_region_table_encode(bytes[1], &table);
+
+    assert_true(vx_region_table_move(bytes[0], &vx_guid_region_bat, 20 * M, (uint32_t)(2 * M), &changed_at));
+    assert_memory_equal(bytes[0], bytes[1], VX_REGION_TABLE_SIZE);
+    assert_int_equal(changed_at, 4096);
+    assert_false(vx_region_table_move(bytes[0], &(struct vhdx_guid){ .bytes = { 1 } }, 0, 0, &changed_at));
+    assert_memory_equal(bytes[0], bytes[1], VX_REGION_TABLE_SIZE);
+}
+
 int
 main(void)
 {
@@ -377,6 +401,7 @@ main(void)
         cmocka_unit_test(overlaps),
         cmocka_unit_test(reserved_bytes),
         cmocka_unit_test(full_table),
+        cmocka_unit_test(moves_a_region),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -169,6 +169,22 @@ struct vx_edit {
 };
 int vx_image_edit(struct vx_image *image, const struct vx_edit *edits, size_t edit_count, struct vhdx_error *err);
 
+/* --- space that a job fills by itself before one edit names it (own_space.c) --- */
+
+/* Take `length` bytes (a multiple of 1 MiB) that read as zeros; with takes_host_space the host's space as well, so that no later
+ * write of them can fail for want of room.  Nothing names them: without an edit that does they are lost with the next open. */
+int  vx_image_take_space(struct vx_image *image, uint64_t length, bool takes_host_space, uint64_t *file_offset,
+                         struct vhdx_error *err);
+/* Give back what no edit has named. */
+void vx_image_give_back_space(struct vx_image *image, uint64_t file_offset, uint64_t length);
+/* Write it; or zero bytes of a block that no guest can see, past the end of the disk.  Durable before the next vx_image_edit
+ * is. */
+int  vx_image_write_space(struct vx_image *image, const void *buffer, size_t length, uint64_t file_offset,
+                          struct vhdx_error *err);
+int  vx_image_zero_space(struct vx_image *image, uint64_t file_offset, uint64_t length, struct vhdx_error *err);
+/* An edit that waits for the next flush has dropped this structure (a BAT region): its space is free when R2 says so. */
+void vx_image_let_go_structure(struct vx_image *image, uint64_t file_offset, uint64_t length);
+
 /* Read logged structures as they are now, edits included. */
 int vx_image_read_structure(struct vx_image *image, void *buffer, size_t length, uint64_t file_offset,
                             struct vhdx_error *err);
