@@ -157,9 +157,9 @@ create_steps(struct creation *c, struct vhdx_error *err)
     return rc == VHDX_OK ? write_identifier(c, err) : rc;
 }
 
-static int
-create_on_storage(struct vhdx_storage *storage, const struct vx_new_layout *layout,
-                  const struct vhdx_progress *progress, struct vhdx_error *err)
+int
+vx_create_on_storage(struct vhdx_storage *storage, const struct vx_new_layout *layout,
+                     const struct vhdx_progress *progress, struct vhdx_error *err)
 {
     struct creation c = { .storage = storage, .layout = *layout, .progress = progress };
     int             rc;
@@ -186,7 +186,7 @@ vx_create_path(const char *path, bool overwrite, const struct vx_new_layout *lay
     }
     if (rc < 0)
         return rc;
-    rc = create_on_storage(storage, layout, progress, err);
+    rc = vx_create_on_storage(storage, layout, progress, err);
     if (rc < 0 && is_new)
         unlink(path);
     vhdx_storage_close(storage);
@@ -200,7 +200,7 @@ vhdx_create_on_storage(struct vhdx_storage *storage, const struct vhdx_create_op
     struct vx_new_layout layout;
     int                  rc = vx_new_layout_init(&layout, options, NULL, err);
 
-    return rc == VHDX_OK ? create_on_storage(storage, &layout, progress, err) : rc;
+    return rc == VHDX_OK ? vx_create_on_storage(storage, &layout, progress, err) : rc;
 }
 
 int

@@ -13,6 +13,7 @@
 #include "image/image.h"
 #include "oracle.h"
 #include "storage/fault.h"
+#include "tap.h"
 
 enum op { OP_WRITE, OP_ZERO, OP_TRIM, OP_FLUSH, OP_READ, OP_DROP_BITMAP, OP_COUNT };
 
@@ -72,6 +73,9 @@ struct run {
 
 /* --- fixture.c --- */
 /* A fresh image of a configuration on a fault disk of its own (a copy of one that is made once). */
+/* A new image of this kind. */
+int fixture_create(struct vhdx_storage *storage, const struct crash_config *config, struct vhdx_error *err);
+
 struct vx_fault *fixture_disk(const struct crash_config *config);
 /* Open the image on a storage as the configuration wants it. */
 int fixture_open(const struct run *run, struct vx_image **out, struct vhdx_storage *storage, bool is_writable,
@@ -121,9 +125,5 @@ void trace(const struct run *run, const char *format, ...) __attribute__((format
 /* --- random numbers --- */
 uint64_t random_next(uint64_t *state);
 uint64_t random_below(uint64_t *state, uint64_t bound);
-
-/* --- TAP --- */
-void tap_ok(bool is_ok, const char *format, ...) __attribute__((format(printf, 2, 3)));
-int  tap_end(void); /* the plan; the program's exit status */
 
 #endif

@@ -7,10 +7,9 @@
 
 #include <vhdx/ops.h>
 
-#include "base/bytes.h"
-#include "base/guid.h"
 #include "crash.h"
-#include "format/layout.h"
+#include "images.h"
+#include "ops/create.h"
 #include "storage/storage.h"
 
 #define MAX_FIXTURES 64u
@@ -21,66 +20,26 @@ static struct {
 } fixtures[MAX_FIXTURES];
 static size_t fixture_count;
 
-static void
-must(int rc, const char *what, const struct vhdx_error *err)
+int
+fixture_create(struct vhdx_storage *storage, const struct crash_config *config, struct vhdx_error *err)
 {
-    if (rc >= 0)
-        return;
-    fprintf(stderr, "crash tests: %s: %s\n", what, err->message);
-    exit(1);
-}
-
-/* Where the metadata region lies: the second region of the table that create writes, found by its GUID. */
-static uint64_t
-find_metadata(struct vhdx_storage *storage)
-{
-    uint8_t table[4096];
-    uint32_t i;
-
-    must(vx_storage_read(storage, table, sizeof table, VX_REGION_TABLE_OFFSET(0), NULL), "region table",
-         &(struct vhdx_error){ .message = "unreadable" });
-    for (i = 0; i < vx_le32(table + 8); i++)
-        if (memcmp(table + 16 + 32 * i, vx_guid_region_metadata.bytes, 16) == 0)
-            return vx_le64(table + 16 + 32 * i + 16);
-    must(-1, "region table", &(struct vhdx_error){ .message = "no metadata region" });
-    return 0;
-}
-
-/* Turn a fresh dynamic image into a child: nothing but its metadata says so. */
-static void
-make_child(struct vx_fault *disk, struct vhdx_storage *storage, const struct crash_config *config)
-{
-    static const struct vx_locator_text pairs[] = {
-        { "parent_linkage", "{01234567-89ab-4cde-8f01-23456789abcd}" },
-        { "relative_path", ".\\parent.vhdx" },
+    const struct vhdx_create_options options = {
+        .type = config->type, .virtual_size = config->virtual_size, .block_size = config->block_size,
+        .logical_sector_size = config->sector_size,
     };
-    static uint8_t bytes[VX_METADATA_TABLE_SIZE + 4096];
-    struct vx_metadata metadata = {
-        .block_size = config->block_size, .has_parent = true, .virtual_size = config->virtual_size,
-        .logical_sector_size = config->sector_size, .physical_sector_size = 4096,
-        .has_file_parameters = true, .has_virtual_size = true, .has_logical_sector_size = true,
-        .has_physical_sector_size = true, .has_disk_id = true, .has_locator = true,
-        .disk_id = { { 1, 2, 3 } },
-    };
-    uint8_t locator[2048];
-    uint32_t locator_length = 0;
-    size_t length = 0;
+    const struct vhdx_guid linkage = { { 1, 2, 3 } };
+    struct vx_new_layout layout;
+    uint8_t item[IMAGE_LOCATOR_SIZE];
 
-    if (!vx_locator_encode(locator, sizeof locator, &locator_length, pairs, sizeof pairs / sizeof pairs[0]))
-        must(-1, "parent locator", &(struct vhdx_error){ .message = "cannot be encoded" });
-    vx_metadata_encode_new(bytes, &length, &metadata, locator, locator_length);
-    must(vx_fault_poke(disk, find_metadata(storage), bytes, length), "metadata",
-         &(struct vhdx_error){ .message = "cannot be written" });
+    if (config->type != VHDX_TYPE_DIFFERENCING)
+        return vhdx_create_on_storage(storage, &options, NULL, err);
+    image_child_layout(&layout, &options, &linkage, item);
+    return vx_create_on_storage(storage, &layout, NULL, err);
 }
 
 static struct vx_fault *
 make_disk(const struct crash_config *config)
 {
-    const struct vhdx_create_options options = {
-        .type = config->type == VHDX_TYPE_FIXED ? VHDX_TYPE_FIXED : VHDX_TYPE_DYNAMIC,
-        .virtual_size = config->virtual_size, .block_size = config->block_size,
-        .logical_sector_size = config->sector_size,
-    };
     struct vx_fault_options disk_options = config->disk;
     struct vhdx_storage *storage;
     struct vhdx_error err = { .message = "" };
@@ -89,9 +48,7 @@ make_disk(const struct crash_config *config)
     disk_options.capacity = 0;
     must(vx_fault_new(&disk, &disk_options, &err), "fault disk", &err);
     must(vx_fault_open(&storage, disk, false, &err), "fault disk", &err);
-    must(vhdx_create_on_storage(storage, &options, NULL, &err), "create", &err);
-    if (config->type == VHDX_TYPE_DIFFERENCING)
-        make_child(disk, storage, config);
+    must(fixture_create(storage, config, &err), "create", &err);
     vhdx_storage_close(storage);
     if (config->room > 0)
         vx_fault_set_capacity(disk, vx_fault_allocated(disk) + config->room);

@@ -51,9 +51,9 @@ write_layout(struct vhdx_storage *storage, const struct vx_new_layout *layout)
     must(vx_storage_write(storage, bytes, VX_IDENTIFIER_SIZE, 0, &err), "identifier", &err);
 }
 
-struct vhdx_storage *
-image_make_child(const struct vhdx_create_options *options, const struct vhdx_guid *linkage,
-                 const struct vhdx_guid *data_write_guid)
+void
+image_child_layout(struct vx_new_layout *layout, const struct vhdx_create_options *options,
+                   const struct vhdx_guid *linkage, uint8_t item[IMAGE_LOCATOR_SIZE])
 {
     char linkage_text[VHDX_GUID_TEXT_SIZE], braced[VHDX_GUID_TEXT_SIZE + 2];
     const struct vx_locator_text pairs[] = {
@@ -62,18 +62,26 @@ image_make_child(const struct vhdx_create_options *options, const struct vhdx_gu
     };
     struct vhdx_create_options child = *options;
     struct vhdx_error          err = { .message = "" };
-    struct vx_new_layout       layout;
-    struct vx_new_locator      locator;
-    struct vhdx_storage       *storage;
-    uint8_t                    item[1024];
+    struct vx_new_locator      locator = { .item = item };
 
     vhdx_guid_format(linkage_text, linkage);
     snprintf(braced, sizeof braced, "{%s}", linkage_text);
-    if (!vx_locator_encode(item, sizeof item, &locator.length, pairs, sizeof pairs / sizeof pairs[0]))
+    if (!vx_locator_encode(item, IMAGE_LOCATOR_SIZE, &locator.length, pairs, sizeof pairs / sizeof pairs[0]))
         abort();
-    locator.item = item;
     child.type = VHDX_TYPE_DIFFERENCING;
-    must(vx_new_layout_init(&layout, &child, &locator, &err), "layout", &err);
+    must(vx_new_layout_init(layout, &child, &locator, &err), "layout", &err);
+}
+
+struct vhdx_storage *
+image_make_child(const struct vhdx_create_options *options, const struct vhdx_guid *linkage,
+                 const struct vhdx_guid *data_write_guid)
+{
+    struct vhdx_error    err = { .message = "" };
+    struct vx_new_layout layout;
+    struct vhdx_storage *storage;
+    uint8_t              item[IMAGE_LOCATOR_SIZE];
+
+    image_child_layout(&layout, options, linkage, item);
     if (data_write_guid != NULL)
         layout.header.data_write_guid = *data_write_guid;
     must(vhdx_storage_new_memory(&storage, 0, &err), "a file in memory", &err);

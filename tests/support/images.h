@@ -15,6 +15,11 @@ struct vhdx_storage *image_make(const struct vhdx_create_options *options);
 struct vhdx_storage *image_make_child(const struct vhdx_create_options *options, const struct vhdx_guid *linkage,
                                       const struct vhdx_guid *data_write_guid);
 
+/* The layout of a new differencing image.  `item`: its parent locator, which must live as long as the layout. */
+#define IMAGE_LOCATOR_SIZE 1024
+void image_child_layout(struct vx_new_layout *layout, const struct vhdx_create_options *options,
+                        const struct vhdx_guid *linkage, uint8_t item[IMAGE_LOCATOR_SIZE]);
+
 /* Free space that a closed image may have: blocks that were given back leave it inside the file (V148), a session
  * that was killed also at the end, until a later one cuts it (V149). */
 enum image_gaps { IMAGE_NO_GAPS, IMAGE_GAPS_INSIDE, IMAGE_GAPS };

@@ -19,31 +19,6 @@ trace(const struct run *run, const char *format, ...)
     putchar('\n');
 }
 
-static unsigned test_count, failure_count;
-
-void
-tap_ok(bool is_ok, const char *format, ...)
-{
-    va_list arguments;
-
-    test_count++;
-    failure_count += !is_ok;
-    printf("%s %u - ", is_ok ? "ok" : "not ok", test_count);
-    va_start(arguments, format);
-    vprintf(format, arguments);
-    va_end(arguments);
-    putchar('\n');
-    fflush(stdout);
-}
-
-int
-tap_end(void)
-{
-    printf("1..%u\n", test_count);
-    fflush(stdout);
-    return failure_count > 0;
-}
-
 uint64_t
 random_next(uint64_t *state)
 {
