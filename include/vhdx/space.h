@@ -69,6 +69,43 @@ struct vhdx_compact_result {
 int vhdx_compact_path(const char *path, const struct vhdx_compact_options *options, vhdx_say say, void *context,
                       const struct vhdx_progress *progress, struct vhdx_compact_result *out, struct vhdx_error *err);
 
+struct vhdx_resize_options {
+    const struct vhdx_parents_options *parents; /* how the parent of a differencing image is found; NULL: it is not */
+    const char *const                 *also;    /* more folders to search for children */
+    size_t                             also_count;
+    bool                               dry_run; /* only judge: nothing is written */
+};
+
+struct vhdx_resize_result {
+    uint64_t old_size, new_size; /* of the disk; after a failure new_size is what it has now */
+    uint64_t file_size_before, file_size_after;
+    bool     table_moved;        /* the block allocation table moved to where a larger one has room; or with dry_run would */
+    bool     is_dirty;           /* the image was not closed cleanly; its log is replayed first, unless dry_run */
+};
+
+/*
+ * Make the disk in an image larger or smaller (docs/vhdx-format.md 9.4, 9.5), whatever its type.  One entry of the log
+ * makes the change: after a crash the disk has one size or the other, and below the smaller of both nothing has changed.
+ *
+ *   new_size  bytes, a multiple of the logical sector size, at most 64 TiB.  Equal to the size it has: only the end of the
+ *             file is cut where an interrupted call left it
+ *   growing   the new part reads as zeros, also where a parent is longer than the disk was.  Of a fixed image its space is taken.
+ *             A parent that is not found may be longer: then the new part is marked as zeros as a whole
+ *   shrinking what lies past the new end is gone, without a question: who calls knows that nobody needs it.  Its space is given
+ *             back; blocks are not moved (vhdx_compact_path)
+ *
+ * DataWriteGuid changes, so an image that is the parent of others is refused.  Nobody may have the image open, for reading
+ * neither.
+ *
+ *   options, say, progress   each may be NULL.  progress is told bytes of space taken for a fixed image
+ *   out       may be NULL
+ *   errors    VHDX_E_INVALID (the size), _IN_USE, _HAS_CHILDREN, _NEEDS_REPAIR, _NO_SPACE, _CANCELLED, _IO, ...
+ *   threads   any number, for different files
+ */
+int vhdx_resize_path(const char *path, uint64_t new_size, const struct vhdx_resize_options *options, vhdx_say say,
+                     void *context, const struct vhdx_progress *progress, struct vhdx_resize_result *out,
+                     struct vhdx_error *err);
+
 #ifdef __cplusplus
 }
 #endif

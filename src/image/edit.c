@@ -77,7 +77,7 @@ edit_all_locked(struct vx_image *image, const struct vx_edit *edits, size_t edit
         for (uint64_t page = first_page(&edits[i]); page < end_page(&edits[i]) && rc == VHDX_OK; page++)
             rc = edit_page_locked(image, &edits[i], page, err);
     }
-    if (rc == VHDX_OK)
+    if (rc == VHDX_OK && !VX_BROKEN(ONE_FLUSH_ON_USED))
         image->needs_two_flushes = true; /* whatever was written in place before is durable before this shows it */
     return rc;
 }

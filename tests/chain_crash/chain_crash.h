@@ -67,10 +67,18 @@ struct scenario {
      * what is wrong.  NULL: nothing. */
     bool (*judge)(const struct scenario *scenario, struct world *world, const struct expectation *expectation,
                   bool same_content, bool is_final);
+
+    /* --- of resizing (resize_scenarios.c); elsewhere nothing --- */
+
+    uint64_t new_size;        /* of disks that are resized: before the end the old size or this one, then this one.  What both
+                               * have reads as before, what is new reads as zeros.  0: the size stays */
+    bool     has_stale_bytes; /* file 0: past the end of its disk the last block holds something */
+    bool     moves_table;     /* file 0: as if its BAT had no room */
+    bool     mends_table;     /* file 0: the second region table is damaged, so the log is in use before the job begins */
 };
 
-extern const struct scenario chain_scenarios[], compact_scenarios[];
-extern const size_t          chain_scenario_count, compact_scenario_count;
+extern const struct scenario chain_scenarios[], compact_scenarios[], resize_scenarios[];
+extern const size_t          chain_scenario_count, compact_scenario_count, resize_scenario_count;
 
 /* --- world.c --- */
 

@@ -1,5 +1,5 @@
 /*
- * Merge, rebase, flatten, relink and compact, crashed at every storage call and failed at every one.
+ * Merge, rebase, flatten, relink, compact and resize, crashed at every storage call and failed at every one.
  *
  *   chain_crash_test                 the share of `make check`: every 17th call of each job, those the seed says
  *   chain_crash_test --stride N      every Nth call; 1: all of them
@@ -271,14 +271,37 @@ static const struct bite {
     { "gaps of the new place left as they were", "compact, no holes", VX_BREAK_NO_FILL },
     { "the old place a hole before the entry is durable", "compact", VX_BREAK_FREE_AT_GATHER },
     { "the log let go of before the pages are durable", "compact", VX_BREAK_CLOSE_NO_FLUSH },
+    { "a table named before it is durable", "grow a dynamic disk, no holes, the table moves", VX_BREAK_ONE_FLUSH_ON_USED },
 };
+
+/* All scenarios, one after the other; NULL after the last. */
+static const struct scenario *
+scenario_at(size_t i)
+{
+    const struct {
+        const struct scenario *scenarios;
+        size_t                 count;
+    } tables[] = {
+        { chain_scenarios, chain_scenario_count }, { compact_scenarios, compact_scenario_count },
+        { resize_scenarios, resize_scenario_count },
+    };
+
+    for (size_t t = 0; t < sizeof tables / sizeof tables[0]; t++) {
+        if (i < tables[t].count)
+            return &tables[t].scenarios[i];
+        i -= tables[t].count;
+    }
+    return NULL;
+}
 
 static const struct scenario *
 find_scenario(const char *name)
 {
-    for (size_t i = 0; i < compact_scenario_count; i++)
-        if (strcmp(compact_scenarios[i].name, name) == 0)
-            return &compact_scenarios[i];
+    const struct scenario *scenario;
+
+    for (size_t i = 0; (scenario = scenario_at(i)) != NULL; i++)
+        if (strcmp(scenario->name, name) == 0)
+            return scenario;
     abort();
 }
 
@@ -311,6 +334,7 @@ is_noticed(const struct bite *bite, uint64_t seed)
 int
 main(int argc, char **argv)
 {
+    const struct scenario *scenario;
     unsigned    cuts = 3;
     uint64_t    seed = 1, stride = 17; /* odd: the errors that calls fail with alternate */
     const char *only = NULL;
@@ -325,10 +349,7 @@ main(int argc, char **argv)
         else if (strcmp(argv[i], "--seed") == 0)
             seed = strtoull(argv[i + 1], NULL, 10);
     }
-    for (size_t i = 0; i < chain_scenario_count + compact_scenario_count; i++) {
-        const struct scenario *scenario = i < chain_scenario_count ? &chain_scenarios[i]
-                                                                   : &compact_scenarios[i - chain_scenario_count];
-
+    for (size_t i = 0; (scenario = scenario_at(i)) != NULL; i++) {
         if (only == NULL || strcmp(only, scenario->name) == 0)
             run_scenario(scenario, cuts, stride > 0 ? stride : 1, seed);
     }
