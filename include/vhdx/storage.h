@@ -92,6 +92,7 @@ struct vhdx_storage {
 #define VHDX_STORAGE_WRITE       1u /* open for reading and writing */
 #define VHDX_STORAGE_FORCE_SHARE 2u /* take no locks (read-only storages only) */
 #define VHDX_STORAGE_CREATE      4u /* make a new file: O_EXCL, never through a symbolic link */
+#define VHDX_STORAGE_MAKE_HOLES  8u /* also where a hole sets NTFS's sparse flag, and Windows refuses such images */
 
 /*
  * Open a regular file or a block device, never anything else, and lock it the way QEMU does: open-file-description

@@ -29,7 +29,7 @@ int  vx_posix_lock(int descriptor, bool is_writer, struct vhdx_error *err);
 void vx_posix_unlock(int descriptor);
 
 /* posix_traits.c: what is known of the file system or device below. */
-void vx_posix_find_traits(struct vx_posix *posix, const struct stat *status, bool is_read_only);
+void vx_posix_find_traits(struct vx_posix *posix, const struct stat *status, unsigned flags);
 
 /* The kernel's number of the file system a descriptor lies on; 0 when it is not told. */
 unsigned long vx_posix_file_system(int descriptor);

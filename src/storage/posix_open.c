@@ -15,7 +15,8 @@
 #include "base/memory.h"
 #include "storage/posix.h"
 
-#define KNOWN_FLAGS (VHDX_STORAGE_WRITE | VHDX_STORAGE_FORCE_SHARE | VHDX_STORAGE_CREATE)
+#define KNOWN_FLAGS (VHDX_STORAGE_WRITE | VHDX_STORAGE_FORCE_SHARE | VHDX_STORAGE_CREATE | \
+                     VHDX_STORAGE_MAKE_HOLES)
 
 static int
 check_flags(unsigned flags, struct vhdx_error *err)
@@ -83,7 +84,7 @@ identify(const struct stat *status)
 }
 
 static int
-make_storage(struct vhdx_storage **out, int descriptor, const struct stat *status, const char *name, bool is_writer,
+make_storage(struct vhdx_storage **out, int descriptor, const struct stat *status, const char *name, unsigned flags,
              struct vhdx_error *err)
 {
     struct vx_posix *posix = vx_alloc_zeroed(1, sizeof *posix);
@@ -99,7 +100,7 @@ make_storage(struct vhdx_storage **out, int descriptor, const struct stat *statu
     posix->storage.identity = identify(status);
     posix->descriptor = descriptor;
     posix->is_block_device = S_ISBLK(status->st_mode);
-    vx_posix_find_traits(posix, status, !is_writer);
+    vx_posix_find_traits(posix, status, flags);
     vx_posix_first_safe(posix, posix->is_block_device ? UINT64_MAX : (uint64_t)status->st_size);
     *out = &posix->storage;
     return VHDX_OK;
@@ -128,7 +129,7 @@ vhdx_storage_open_descriptor(struct vhdx_storage **out, int descriptor, const ch
         if (rc < 0)
             return rc;
     }
-    rc = make_storage(out, descriptor, &status, name, is_writer, err);
+    rc = make_storage(out, descriptor, &status, name, flags, err);
     if (rc < 0)
         vx_posix_unlock(descriptor); /* the descriptor goes back as it came */
     return rc;

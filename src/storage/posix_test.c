@@ -364,12 +364,12 @@ test_never_sparse(void **state)
 {
     static const unsigned long numbers[] = { 0x5346544E, 0x7366746E, 0xFF534D42, 0xFE534D42, 0x517B, 0x01021997 };
 
+    struct vhdx_storage *storage;
+
     (void)state;
     vx_posix_calls.file_system = named_file_system;
     vx_posix_calls.fallocate = counting_fallocate;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        struct vhdx_storage *storage;
-
         file_system_number = numbers[i];
         zero_with_mode(VHDX_ZERO_RELEASE, VHDX_OK);
         zero_with_mode(VHDX_ZERO_KEEP_ALLOCATED, VHDX_OK);
@@ -380,6 +380,11 @@ test_never_sparse(void **state)
         unlink(path);
     }
     assert_int_equal(punches_asked, 0);
+    assert_int_equal(vhdx_storage_open_path(&storage, path, VHDX_STORAGE_CREATE | VHDX_STORAGE_MAKE_HOLES, &err), VHDX_OK);
+    assert_true(storage->traits.can_punch);
+    vhdx_storage_close(storage);
+    unlink(path);
+    punches_asked = 0;
     file_system_number = 0x01021994; /* tmpfs: the count counts */
     zero_with_mode(VHDX_ZERO_RELEASE, VHDX_OK);
     assert_int_equal(punches_asked, 1);

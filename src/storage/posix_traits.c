@@ -9,7 +9,8 @@
  *
  * keeps_whole: Windows refuses to attach an image whose file has NTFS's sparse flag, and a hole is what sets it: on SMB the
  * kernel asks the server for the flag before it punches, on the others a hole is possible only in a file that has it.  So
- * none is made where a file may lie on NTFS; the drives of Windows under WSL are 9p or virtiofs.
+ * none is made where a file may lie on NTFS, unless VHDX_STORAGE_MAKE_HOLES asks for it; the drives of Windows under WSL are
+ * 9p or virtiofs.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -171,8 +172,9 @@ queue_number(dev_t device, const char *attribute)
 }
 
 void
-vx_posix_find_traits(struct vx_posix *posix, const struct stat *status, bool is_read_only)
+vx_posix_find_traits(struct vx_posix *posix, const struct stat *status, unsigned flags)
 {
+    const bool is_read_only = (flags & (VHDX_STORAGE_WRITE | VHDX_STORAGE_CREATE)) == 0;
     struct vhdx_storage_traits *traits = &posix->storage.traits;
     unsigned long               magic;
 
@@ -186,7 +188,7 @@ vx_posix_find_traits(struct vx_posix *posix, const struct stat *status, bool is_
     magic = vx_posix_calls.file_system(posix->descriptor);
     if (magic == 0)
         return;
-    posix->keeps_whole = may_be_ntfs(magic);
+    posix->keeps_whole = may_be_ntfs(magic) && (flags & VHDX_STORAGE_MAKE_HOLES) == 0;
     traits->can_punch = !posix->keeps_whole && file_can_punch(magic, posix->descriptor, status->st_size, is_read_only);
     traits->extension_survives_as_zeros = growth_survives_as_zeros(magic, status->st_dev);
 }
@@ -201,8 +203,10 @@ vx_posix_file_system(int descriptor)
 }
 
 void
-vx_posix_find_traits(struct vx_posix *posix, const struct stat *status, bool is_read_only)
+vx_posix_find_traits(struct vx_posix *posix, const struct stat *status, unsigned flags)
 {
+    const bool is_read_only = (flags & (VHDX_STORAGE_WRITE | VHDX_STORAGE_CREATE)) == 0;
+
     (void)status;
     posix->storage.traits = (struct vhdx_storage_traits){ .is_read_only = is_read_only, .atomic_unit = 512 };
 }
