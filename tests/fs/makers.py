@@ -5,7 +5,8 @@ import random
 import re
 import struct
 
-from conftest import run
+from tools import run
+
 
 KIB = 1024
 MIB = 1024 * KIB

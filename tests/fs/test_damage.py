@@ -7,8 +7,8 @@ import os
 import random
 
 import pytest
-from conftest import only_volume
 from makers import KINDS, make
+from tools import only_volume
 
 SEED = int(os.environ.get("VHDX_SEED", random.SystemRandom().randrange(1 << 32)))
 ROUNDS = int(os.environ.get("VHDX_ROUNDS", 40))

@@ -1,9 +1,9 @@
 """Every kind of file system, filled and deleted from: as much is free as its own tools say, and nothing live ever is."""
 
 import pytest
-from conftest import BUILD, only_volume, probe, run
 from makers import KINDS, make
 from tables import MIB, unwrap, wrap
+from tools import BUILD, only_volume, probe, run
 
 
 @pytest.mark.parametrize("kind", KINDS)

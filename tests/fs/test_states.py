@@ -3,9 +3,9 @@
 import struct
 
 import pytest
-from conftest import only_volume, probe, run
 from makers import MIB, Exfat, Ext, Fat, Ntfs, make
 from tables import mbr, mbr_entry
+from tools import only_volume, probe, run
 
 
 def patch(path, at, data):
