@@ -3,16 +3,11 @@
 #define VHDX_SPACE_H
 
 #include <vhdx/chain.h>
+#include <vhdx/fs.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/*
- * Take a range of the disk that the file system in it has no use for: what it holds may be lost.  Bytes, any alignment.
- * Non-zero ends the search with that value.
- */
-typedef int (*vhdx_free_range)(void *context, uint64_t guest_offset, uint64_t length);
 
 /*
  * Who knows what is free in a disk.
@@ -27,11 +22,29 @@ struct vhdx_free_ranges {
     void *context;
 };
 
+/*
+ * What the file systems in a disk call free (vhdx/fs.h), as a vhdx_free_ranges: its find is vhdx_find_free_ranges, its context
+ * one of these.  A volume or table that is refused ends the search with VHDX_E_BAD_VOLUME, before the first range.
+ *
+ *   layout    readers beside the library's own; NULL: none
+ *   judge     sees what lies in the disk before any of that; a code ends the search with it.  NULL: nobody asks
+ *   context   handed to judge
+ */
+struct vhdx_free_search {
+    const struct vhdx_layout_options *layout;
+    int (*judge)(void *context, const struct vhdx_layout *layout, struct vhdx_error *err);
+    void *context;
+};
+int vhdx_find_free_ranges(void *search, struct vhdx_disk *disk, vhdx_free_range take, void *take_context,
+                          struct vhdx_error *err);
+
 struct vhdx_compact_options {
     const struct vhdx_free_ranges     *free_ranges; /* NULL: nobody knows what is free in the disk */
     const struct vhdx_parents_options *parents;     /* how find reads through a differencing image; NULL: it cannot */
     bool                               zeroes;      /* read everything: what is zero needs no space */
-    bool                               sparse;      /* of a fixed image: make holes in its file */
+    bool                               sparse;      /* make holes also in the file of a fixed image, and where a hole
+                                                           sets NTFS's sparse flag (VHDX_STORAGE_MAKE_HOLES) */
+    bool                               free_only;   /* step (a) alone: what free_ranges tells is given up, nothing moves */
     bool                               dry_run;     /* only tell what would be gained: nothing is written */
     const char *const                 *also;        /* more folders to search for children, with free_ranges */
     size_t                             also_count;
@@ -44,6 +57,7 @@ struct vhdx_compact_result {
     uint64_t blocks_freed;      /* payload blocks that gave up their space */
     uint64_t blocks_moved, bytes_moved;
     uint64_t guest_bytes_free;  /* what free_ranges told */
+    bool     is_fixed;          /* of type fixed: its blocks keep their places, and without `sparse` their space */
     bool     is_dirty;          /* the image was not closed cleanly; its log is replayed first, unless dry_run */
 };
 

@@ -198,18 +198,21 @@ count_all(struct step *step, struct vhdx_error *err)
 {
     struct vx_compact_plan   plan;
     struct vx_compact_blocks blocks = { .job = step->job, .image = step->image, .takes_free = knows_free(step->job),
-                                        .tidies = true, .kept = &plan, .result = step->result };
+                                        .tidies = !step->job->free_only, .kept = &plan, .result = step->result };
     int                      rc;
 
     vx_plan_init(&plan, vx_image_geometry(step->image)->block_size);
     rc = mark_reserved(&plan, step->image, err);
     if (rc == VHDX_OK)
         rc = vx_compact_blocks(&blocks, err);
-    if (rc == VHDX_OK)
+    if (rc == VHDX_OK && step->job->free_only)
+        vx_plan_solve(&plan); /* nothing moves, but what is free at the end of the file is cut whenever an image is closed */
+    else if (rc == VHDX_OK)
         rc = find_moves(&plan, step->image, err);
     step->result->blocks_moved = plan.count;
     step->result->bytes_moved = plan.bytes;
-    step->result->file_size_after = vx_min_u64(plan.end, vx_round_up(step->result->file_size_before, VX_MIB));
+    if (!step->job->free_only || step->result->bytes_released > 0)
+        step->result->file_size_after = vx_min_u64(plan.end, vx_round_up(step->result->file_size_before, VX_MIB));
     vx_plan_destroy(&plan);
     return rc;
 }
@@ -222,6 +225,7 @@ look(struct step *step, struct vhdx_error *err)
     (void)err;
     vx_image_fill_info(step->image, &info);
     step->result->is_dirty = info.is_dirty;
+    step->result->is_fixed = info.type == VHDX_TYPE_FIXED;
     return VHDX_OK;
 }
 
@@ -232,8 +236,9 @@ run_steps(const struct vx_compact *job, struct step *step, struct vhdx_error *er
 
     if (rc == VHDX_OK && knows_free(job))
         rc = run_step(job, VX_DATA_GUID_NEW, free_what_is_free, step, err);
-    if (rc == VHDX_OK)
-        rc = run_step(job, VX_DATA_GUID_KEEP, tidy, step, err);
+    if (rc < 0 || job->free_only)
+        return rc;
+    rc = run_step(job, VX_DATA_GUID_KEEP, tidy, step, err);
     do {
         if (rc == VHDX_OK)
             rc = run_step(job, VX_DATA_GUID_KEEP, move_and_cut, step, err);

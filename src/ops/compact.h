@@ -22,7 +22,7 @@
 struct vx_compact {
     struct vhdx_storage        *storage; /* open for writing unless only_count; the caller's */
     const struct vx_free_list  *free;    /* settled; NULL: nothing is known */
-    bool                        zeroes, sparse, only_count;
+    bool                        zeroes, sparse, free_only, only_count;
     uint32_t                    log_length_for_tests;
     uint64_t                    batch_for_tests; /* 0: VX_COMPACT_BATCH */
     const struct vhdx_progress *progress;

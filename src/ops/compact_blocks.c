@@ -200,6 +200,22 @@ punch_pages(struct walk *w, const struct block *block, struct vhdx_error *err)
     return rc;
 }
 
+/* What a fixed image has set aside and never written reads as zeros, as a hole does; the host tells them apart, we cannot. */
+static int
+release_unwritten(struct walk *w, const struct block *block, struct vhdx_error *err)
+{
+    uint64_t n;
+    int      rc = VHDX_OK;
+
+    for (uint64_t page = 0; page < block->pages && rc == VHDX_OK; page += n > 0 ? n : 1) {
+        n = run_of(w, page, block->pages, PAGE_HOLE);
+        if (n > 0)
+            rc = vx_storage_zero(vx_image_storage(w->blocks->image), block->entry.file_offset + page * PAGE, n * PAGE,
+                                 VHDX_ZERO_ONLY_FAST, err);
+    }
+    return rc;
+}
+
 /* Z3, all bits set: one byte of the entry changes. */
 static int
 promote(struct walk *w, struct block *block, struct vhdx_error *err)
@@ -261,7 +277,11 @@ take_present(struct walk *w, struct block *block, bool *keeps, struct vhdx_error
     *keeps = !goes;
     if (goes)
         return give_up_block(w, block, VX_DISCARD_ZERO, err);
-    return w->makes_holes ? punch_pages(w, block, err) : VHDX_OK;
+    if (w->makes_holes)
+        rc = punch_pages(w, block, err);
+    if (rc == VHDX_OK && w->makes_holes && w->geometry->is_fixed && !w->blocks->job->only_count)
+        rc = release_unwritten(w, block, err);
+    return rc;
 }
 
 static int

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "ops/chain_path.h"
 #include "ops/compact.h"
+#include "ops/stack.h"
 #include "storage/storage.h"
 
 /*
@@ -101,7 +102,7 @@ find_free(struct vx_free_list *list, struct vhdx_storage *storage, const struct 
     if (list->rc < 0)
         return vx_fail_memory(err, "the list of what is free");
     vx_free_list_settle(list);
-    return rc;
+    return vx_stack_named(rc, storage, err);
 }
 
 /* --- whom it would break --- */
@@ -116,12 +117,17 @@ note_child(void *context, const struct vhdx_found_image *image)
 }
 
 static int
-refuse_children(const char *path, const struct vhdx_compact_options *options, struct vhdx_error *err)
+refuse_children(const struct vx_chain_job *job, const char *path, const struct vhdx_compact_options *options,
+                struct vhdx_error *err)
 {
-    int rc = vhdx_refuse_children(path, NULL, err);
+    bool is_complete, was_cut = false;
+    int  rc = vhdx_refuse_children(path, &is_complete, err);
 
     if (rc == VHDX_OK && options->also_count > 0)
-        rc = vhdx_find_children(path, options->also, options->also_count, note_child, err, NULL, err);
+        rc = vhdx_find_children(path, options->also, options->also_count, note_child, err, &was_cut, err);
+    if (rc == VHDX_OK && (!is_complete || was_cut))
+        vx_chain_say(job, "%s: not every file beside it could be looked at: images that depend on it may be among them",
+                     path);
     return rc;
 }
 
@@ -146,31 +152,46 @@ compact_storage(struct vx_compact *compact, const struct vx_chain_job *job, cons
 }
 
 static void
-say_result(const struct vx_chain_job *job, const char *path, bool was_only_counted,
+say_result(const struct vx_chain_job *job, const char *path, const struct vhdx_compact_options *options,
            const struct vhdx_compact_result *out)
 {
     char before[VX_SIZE_TEXT], after[VX_SIZE_TEXT], moved[VX_SIZE_TEXT], released[VX_SIZE_TEXT];
 
+    vx_chain_size(released, out->bytes_released);
+    if (out->file_size_after == out->file_size_before && out->bytes_released + out->bytes_moved == 0) {
+        vx_chain_say(job, "%s: nothing to give back", path);
+        return;
+    }
+    if (options->free_only) {
+        vx_chain_say(job, "%s: %s %s back to the host", path, options->dry_run ? "would give" : "gave", released);
+        return;
+    }
     vx_chain_say(job, "%s: %s %s to %s; %s moved, %s given back to the host", path,
-                 was_only_counted ? "would shrink from" : "shrank from", vx_chain_size(before, out->file_size_before),
-                 vx_chain_size(after, out->file_size_after), vx_chain_size(moved, out->bytes_moved),
-                 vx_chain_size(released, out->bytes_released));
+                 options->dry_run ? "would shrink from" : "shrank from", vx_chain_size(before, out->file_size_before),
+                 vx_chain_size(after, out->file_size_after), vx_chain_size(moved, out->bytes_moved), released);
 }
 
 static int
 compact_file(const char *path, const struct vx_chain_job *job, const struct vhdx_compact_options *options,
              struct vhdx_compact_result *out, struct vhdx_error *err)
 {
-    struct vx_compact compact = { .zeroes = options->zeroes, .sparse = options->sparse, .only_count = options->dry_run,
+    struct vx_compact compact = { .zeroes = options->zeroes, .sparse = options->sparse,
+                                  .free_only = options->free_only, .only_count = options->dry_run,
                                   .progress = job->progress };
-    int               rc = vx_chain_open_file(&compact.storage, path, !options->dry_run, err);
+    unsigned          flags = (options->dry_run ? 0 : VHDX_STORAGE_WRITE) | (options->sparse ? VHDX_STORAGE_MAKE_HOLES : 0);
+    int               rc = vhdx_storage_open_path(&compact.storage, path, flags, err);
 
-    if (rc < 0)
+    if (rc < 0) {
+        vx_error_prefix(err, path);
         return rc;
-    rc = compact_storage(&compact, job, options, out, err);
+    }
+    if (options->free_ranges != NULL && !options->orphan_children)
+        rc = refuse_children(job, path, options, err); /* nobody makes one meanwhile: the file is ours */
+    if (rc == VHDX_OK)
+        rc = compact_storage(&compact, job, options, out, err);
     vhdx_storage_close(compact.storage);
     if (rc == VHDX_OK) {
-        say_result(job, path, options->dry_run, out);
+        say_result(job, path, options, out);
         if (!options->dry_run && out->guest_bytes_free > 0)
             vx_chain_say_tracking(job, path);
     }
@@ -185,7 +206,7 @@ vhdx_compact_path(const char *path, const struct vhdx_compact_options *options, 
     struct vhdx_chain_options  chain = { .also_count = 0 };
     struct vhdx_compact_result ours;
     struct vx_chain_job        job;
-    int                        rc = VHDX_OK;
+    int                        rc;
 
     if (options == NULL)
         options = &defaults;
@@ -194,10 +215,7 @@ vhdx_compact_path(const char *path, const struct vhdx_compact_options *options, 
     *out = (struct vhdx_compact_result){ 0 };
     if (options->free_ranges != NULL)
         chain.parents = options->parents;
-    if (options->free_ranges != NULL && !options->orphan_children)
-        rc = refuse_children(path, options, err);
-    if (rc == VHDX_OK)
-        rc = vx_chain_job_begin(&job, &chain, say, context, progress, err);
+    rc = vx_chain_job_begin(&job, &chain, say, context, progress, err);
     if (rc < 0)
         return rc;
     rc = compact_file(path, &job, options, out, err);
