@@ -17,6 +17,8 @@ BUILD = pathlib.Path(os.environ.get("VHDX_BUILD", "build")).resolve()
 COMMAND = BUILD / "tools" / "vhdx" / "vhdx"
 PLUGIN = BUILD / "plugins" / "nbdkit" / "nbdkit-vhdx-plugin.so"
 MIB = 1024 * 1024
+# Readers of file systems are of this build, not what may be installed.
+os.environ["VHDX_MODULE_PATH"] = str(BUILD / "modules")
 
 # Under nohup, or in the background of a script, these are ignored, and whoever is started here would ignore them too.
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):

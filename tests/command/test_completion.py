@@ -12,7 +12,7 @@ SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools" / "vhdx" / "compl
 @pytest.mark.parametrize(
     "words, expected",
     [
-        (["c"], ["check", "compare", "convert", "create"]),
+        (["c"], ["check", "compact", "compare", "convert", "create"]),
         (["info", "--js"], ["--json"]),
         (["create", "--l"], ["--log-size", "--logical-sector"]),
         (["merge", "--or"], ["--orphan-siblings"]),

@@ -15,6 +15,8 @@ static const struct verb *const verbs[] = {
     &check_verb,
     &convert_verb,
     &compare_verb,
+    &compact_verb,
+    &trim_verb,
     &merge_verb,
     &rebase_verb,
     &flatten_verb,

@@ -6,10 +6,15 @@
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "readers.h"
 
-static const char *const module_names[] = { "ext", "ntfs" };
+/* `kind` is what the library calls their volumes when no reader takes them (fs.h). */
+static struct module {
+    const char *name, *kind;
+    bool        is_loaded;
+} modules[] = { { "ext", "ext", false }, { "ntfs", "NTFS", false } };
 
 static const struct vhdx_fs_reader *
 load(const char *directory, const char *name)
@@ -39,11 +44,22 @@ load_readers(const struct vhdx_fs_reader *readers[MAX_READERS])
 
     if (directory == NULL || directory[0] != '/')
         directory = VHDX_MODULE_DIRECTORY;
-    for (size_t i = 0; i < sizeof module_names / sizeof module_names[0] && count < MAX_READERS; i++) {
-        const struct vhdx_fs_reader *reader = load(directory, module_names[i]);
+    for (size_t i = 0; i < sizeof modules / sizeof modules[0] && count < MAX_READERS; i++) {
+        const struct vhdx_fs_reader *reader = load(directory, modules[i].name);
 
+        modules[i].is_loaded = reader != NULL;
         if (reader != NULL)
             readers[count++] = reader;
     }
     return count;
+}
+
+bool
+readers_lack(const struct vhdx_volume *volume)
+{
+    for (size_t i = 0; i < sizeof modules / sizeof modules[0]; i++) {
+        if (strcmp(volume->kind, modules[i].kind) == 0)
+            return volume->verdict == VHDX_VERDICT_LEFT_ALONE && !modules[i].is_loaded;
+    }
+    return false;
 }

@@ -15,4 +15,7 @@
  */
 size_t load_readers(const struct vhdx_fs_reader *readers[MAX_READERS]);
 
+/* After it: was this volume left alone only because its module is missing? */
+bool readers_lack(const struct vhdx_volume *volume);
+
 #endif
