@@ -15,6 +15,8 @@ SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools" / "vhdx" / "compl
         (["c"], ["check", "compact", "compare", "convert", "create"]),
         (["info", "--js"], ["--json"]),
         (["create", "--l"], ["--log-size", "--logical-sector"]),
+        (["compact", "--no"], ["--no-fs"]),
+        (["trim", "--also", "=", "no-such-folder"], []),
         (["merge", "--or"], ["--orphan-siblings"]),
         (["create", "--type", "=", "d"], ["differencing", "dynamic"]),
         (["create", "--preallocate", "=", "f"], ["falloc", "full"]),

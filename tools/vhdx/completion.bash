@@ -40,6 +40,9 @@ _vhdx()
     --is)
         COMPREPLY=($(compgen -W 'differencing fixed dynamic dirty' -- "$cur"))
         return ;;
+    --also)
+        COMPREPLY=($(compgen -d -- "$cur"))
+        return ;;
     --parents)
         COMPREPLY=($(compgen -W 'none same-dir any' -- "$cur") $(compgen -d -- "$cur"))
         return ;;
