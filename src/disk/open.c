@@ -218,7 +218,7 @@ check_circle(const struct vhdx_disk *disk, const struct vhdx_storage *parent, st
     for (unsigned i = 0; i < disk->layer_count; i++)
         if (vx_identity_equal(&disk->layers[i].storage->identity, &parent->identity))
             return fail_rule(err, 125, vx_fail(err, VHDX_E_BAD_PARENT, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
-                             "the parent of %s is %s, which is in the chain already (V125): it runs in a circle",
+                             "the parent of %s is %s, which is in the chain already: it runs in a circle",
                              child->name, disk->layers[i].name));
     return VHDX_OK;
 }
@@ -266,7 +266,7 @@ open_parents(struct vhdx_disk *disk, const struct vhdx_open_options *options, st
                            "%s is a differencing image and nobody was asked to find its parent", last->name);
         if (disk->layer_count == VX_MAX_LAYERS)
             return fail_rule(err, 125, vx_fail(err, VHDX_E_LIMIT, VHDX_PART_CHAIN, VHDX_NO_OFFSET,
-                             "the chain is deeper than the limit of %u parents (V125)", VX_MAX_LAYERS - 1));
+                             "the chain is deeper than the limit of %u parents", VX_MAX_LAYERS - 1));
         rc = ask_resolver(disk, options, &parent, err);
         if (rc < 0)
             return rc;
