@@ -120,6 +120,23 @@ int vhdx_resize_path(const char *path, uint64_t new_size, const struct vhdx_resi
                      void *context, const struct vhdx_progress *progress, struct vhdx_resize_result *out,
                      struct vhdx_error *err);
 
+/*
+ * Change the type of an image, in place (docs/vhdx-format.md 9.7).  What a guest reads, DataWriteGuid and so the image's
+ * children stay as they are; whoever is interrupted calls again, and the image is of the old type until all is done.
+ *
+ *   type           VHDX_TYPE_DYNAMIC: the space stays until the image is compacted
+ *                  VHDX_TYPE_FIXED: every block gets space in the file, and the host's
+ *                  An image with a parent is flattened first (vhdx_flatten_path)
+ *   preallocation  to FIXED: how the host's space is taken; DEFAULT is FALLOC.  FULL writes zeros to blocks that get
+ *                  space and is FALLOC for the holes of others.  To DYNAMIC: not looked at
+ *   options        parents and dry_run; may be NULL
+ *   out            bytes_copied from parents; blocks_changed: blocks that got space, or of a flatten alone what it says
+ *   errors         VHDX_E_INVALID, _IN_USE, _NEEDS_REPAIR, _NO_SPACE, _NO_PARENT, _CANCELLED, _IO, ...
+ */
+int vhdx_retype_path(const char *path, enum vhdx_image_type type, enum vhdx_preallocation preallocation,
+                     const struct vhdx_chain_options *options, vhdx_say say, void *context,
+                     const struct vhdx_progress *progress, struct vhdx_chain_result *out, struct vhdx_error *err);
+
 #ifdef __cplusplus
 }
 #endif

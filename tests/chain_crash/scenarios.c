@@ -4,6 +4,7 @@
 #include "ops/flatten.h"
 #include "ops/merge.h"
 #include "ops/rebase.h"
+#include "ops/retype.h"
 
 #define MIB(n) ((uint64_t)(n) * CHAIN_MIB)
 
@@ -272,6 +273,78 @@ view_relink(const struct scenario *scenario, struct world *world, unsigned view,
     return 2;
 }
 
+/* --- another type: the last file, alone or below its children --- */
+
+/* Blocks in every state that an image without parent has. */
+static void
+fill_states(struct vhdx_storage *storage, unsigned number)
+{
+    if (number == 0)
+        chain_write(storage, 0, (size_t)MIB(3), 1);
+    else
+        chain_write(storage, 8192, 4096, 5);
+    chain_write(storage, MIB(4), (size_t)MIB(1) + 4096, 3);
+    chain_zero(storage, MIB(2), MIB(1), false);
+    chain_zero(storage, MIB(1), MIB(1), true);
+}
+
+static int
+retype(const struct scenario *scenario, struct world *world, enum vhdx_image_type type, struct vhdx_error *err)
+{
+    const struct vx_retype   job = { .storage = world->storages[world->count - 1], .type = type,
+                                     .how = scenario->merged > 0 ? VHDX_PREALLOCATE_FULL : VHDX_PREALLOCATE_DEFAULT,
+                                     .log_length_for_tests = ring(scenario) };
+    struct vhdx_chain_result result = { 0 };
+
+    return vx_retype(&job, &result, err);
+}
+
+static int
+run_to_fixed(const struct scenario *scenario, struct world *world, struct vhdx_error *err)
+{
+    return retype(scenario, world, VHDX_TYPE_FIXED, err);
+}
+
+static int
+run_to_dynamic(const struct scenario *scenario, struct world *world, struct vhdx_error *err)
+{
+    return retype(scenario, world, VHDX_TYPE_DYNAMIC, err);
+}
+
+/* Of a fixed image, and of none other, every block has space.  When it is done it has the type. */
+static bool
+is_as_its_type_says(const struct scenario *scenario, struct vhdx_storage *storage, bool is_final, struct vhdx_error *err)
+{
+    struct vx_image *image = open_quietly(scenario, storage, err);
+    bool             is_fixed, is_wanted, is_whole = true;
+
+    if (image == NULL)
+        return false;
+    is_fixed = vx_image_geometry(image)->is_fixed;
+    is_wanted = is_fixed == (scenario->run == run_to_fixed);
+    for (uint64_t at = 0; is_fixed && at < vx_image_geometry(image)->virtual_size;) {
+        struct vx_layer_extent extent = { .length = 1 };
+
+        is_whole = vx_image_resolve(image, at, vx_image_geometry(image)->virtual_size - at, &extent, err) == VHDX_OK &&
+                   extent.source == VX_LAYER_DATA && is_whole;
+        at += extent.length;
+    }
+    vx_image_close(image, NULL);
+    if (!is_whole || (is_final && !is_wanted))
+        snprintf(err->message, sizeof err->message, "it is fixed: %d, and every block has space: %d", is_fixed, is_whole);
+    return is_whole && (is_wanted || !is_final);
+}
+
+/* View 0 is the image alone, view 1 its child over it. */
+static unsigned
+view_retype(const struct scenario *scenario, struct world *world, unsigned view, bool is_final,
+            struct vhdx_storage **storages, struct vhdx_error *err)
+{
+    if (view >= world->count || !is_as_its_type_says(scenario, world->storages[world->count - 1], is_final, err))
+        return 0;
+    return whole_chain(world, world->count - 1 - view, storages);
+}
+
 /* --- all of them --- */
 
 #define DISK(unit, punch, trait) { .tear_unit = (unit), .can_punch = (punch), .extension_survives_as_zeros = (trait) }
@@ -345,6 +418,21 @@ const struct scenario chain_scenarios[] = {
         .name = "relink", .disk = DISK(512, true, true), .ring_sectors = 13,
         .shapes = { CHILD(MIB(2), B1), BASE(MIB(2), B1), BASE(MIB(2), B1) }, .is_base = { false, true, true },
         .fill = fill_alike, .run = run_relink, .view = view_relink,
+    },
+    {
+        .name = "to fixed", .disk = DISK(512, true, true), .ring_sectors = 13,
+        .shapes = { BASE(MIB(7) + 512, B1) }, .is_base = { true },
+        .fill = fill_states, .run = run_to_fixed, .view = view_retype,
+    },
+    {
+        .name = "to fixed below a child, zeros written", .disk = DISK(4096, false, false), .ring_sectors = 13, .merged = 1,
+        .shapes = { { MIB(7), B1, 4096, VHDX_TYPE_DIFFERENCING }, { MIB(7), B2, 4096, VHDX_TYPE_DYNAMIC } }, .is_base = { false, true },
+        .fill = fill_states, .run = run_to_fixed, .view = view_retype,
+    },
+    {
+        .name = "to dynamic below a child", .disk = DISK(512, true, true), .ring_sectors = 13,
+        .shapes = { CHILD(MIB(6), B1), { MIB(6), B1, 512, VHDX_TYPE_FIXED } }, .is_base = { false, true },
+        .fill = fill_states, .run = run_to_dynamic, .view = view_retype,
     },
 };
 const size_t chain_scenario_count = sizeof chain_scenarios / sizeof chain_scenarios[0];

@@ -2,10 +2,11 @@
 #include <string.h>
 
 #include "conversion.h"
+#include "in_place.h"
 #include "message.h"
 #include "verbs.h"
 
-enum { OPTION_FORCE = 256, OPTION_NO_ZERO_DETECT, OPTION_SIZE };
+enum { OPTION_FORCE = 256, OPTION_NO_ZERO_DETECT, OPTION_SIZE, OPTION_IN_PLACE };
 
 static const struct option_line lines[] = {
     { "output-format", 'O', "FORMAT", "vhdx or raw; needed unless DST ends in .vhdx, .avhdx, .raw or .img" },
@@ -13,6 +14,8 @@ static const struct option_line lines[] = {
     { "sparse-size", 'S', "SIZE", "zero runs of 4K are left out; 0 copies them as data" },
     { "no-zero-detect", OPTION_NO_ZERO_DETECT, NULL, "the same as -S 0" },
     { "size", OPTION_SIZE, "SIZE", "bytes that come through a pipe when SRC is '-'" },
+    { "in-place", OPTION_IN_PLACE, NULL, "change the --type of FILE itself: no copy is made" },
+    { "dry-run", 'n', NULL, "with --in-place: only tell what would be done" },
     { "force", OPTION_FORCE, NULL, "write over a file or block device that exists" },
     { 0 },
 };
@@ -96,11 +99,28 @@ run_convert(const struct verb *verb, int argc, char **argv)
     struct vhdx_error err;
     const char *argument;
     char **operands;
+    bool in_place = false, dry_run = false, copies = false;
     int letter;
 
     options_begin(&reader, verb, argc, argv, &shared);
-    while ((letter = options_next(&reader, &argument)) != OPTION_END)
-        take_option(&conversion, &reader, letter, argument);
+    while ((letter = options_next(&reader, &argument)) != OPTION_END) {
+        if (letter == OPTION_IN_PLACE) {
+            in_place = true;
+        } else if (letter == 'n') {
+            dry_run = true;
+        } else {
+            take_option(&conversion, &reader, letter, argument);
+            copies = true;
+        }
+    }
+    if (in_place && copies)
+        usage_error(&reader, "--in-place makes no copy: it takes --type, --preallocate and --dry-run");
+    if (dry_run && !in_place)
+        usage_error(&reader, "--dry-run is for --in-place; 'vhdx measure' tells how large a copy would be");
+    if (in_place) {
+        options_operands(&reader, 1, 1, &operands);
+        return in_place_run(&reader, &shared, operands[0], dry_run);
+    }
     options_operands(&reader, 2, 2, &operands);
     conversion.source = operands[0];
     conversion.destination = operands[1];
@@ -114,13 +134,17 @@ run_convert(const struct verb *verb, int argc, char **argv)
 
 const struct verb convert_verb = {
     .name = "convert",
-    .synopsis = "[OPTIONS] SRC DST",
+    .synopsis = "[OPTIONS] SRC DST, or vhdx convert --in-place --type=TYPE FILE",
     .summary = "Copy a disk to a new VHDX or raw file, or to a pipe",
     .details = "SRC is a file, a block device, or '-' for standard input; DST a file, a block device, or '-' for\n"
-               "standard output.  Without -f, SRC is VHDX when it begins like one and raw otherwise.\n",
+               "standard output.  Without -f, SRC is VHDX when it begins like one and raw otherwise.\n\n"
+               "With --in-place FILE itself becomes dynamic or fixed.  It reads as before at every moment, and what was\n"
+               "interrupted is finished by the same command; its children stay valid.  If it has a parent, what that\n"
+               "shows is copied into it first.\n",
     .example = "  vhdx convert -f raw disk.raw disk.vhdx\n"
                "  vhdx convert disk.vhdx disk.raw\n"
                "  vhdx convert -O vhdx disk.raw - | ssh host 'cat > disk.vhdx'\n"
+               "  vhdx convert --in-place --type fixed disk.vhdx\n"
                "  zcat disk.raw.gz | vhdx convert --size 20G - disk.vhdx\n",
     .shared = SHARED_FORMAT | SHARED_CREATE | SHARED_READ | SHARED_CHAIN | SHARED_WRITE | SHARED_PROGRESS | SHARED_QUIET,
     .options = lines,
