@@ -90,7 +90,9 @@ struct vhdx_layout_info {
     uint32_t          sector_size;    /* bytes; what the table counts in */
     bool              backup_is_good; /* GPT: the second copy is whole and says the same */
     bool              backup_is_last; /* GPT: it lies in the last sector of the disk, where it belongs */
-    uint64_t          minimum_size;   /* bytes; of the smallest disk that cuts no volume and has room for the table */
+    uint64_t          backup_offset, backup_length; /* GPT: where the second copy lies when it is good; bytes */
+    uint64_t          minimum_size;   /* bytes; of the smallest disk that cuts no volume and has room for the table; without one,
+                                       * what the file system over all of the disk says it takes, or the disk's size */
     enum vhdx_verdict verdict;        /* of the table: REFUSED means that no volume of it is READABLE */
     char              reason[200];
     char              cure[200];
@@ -142,6 +144,21 @@ int vhdx_layout_walk_free(struct vhdx_layout *layout, size_t index, vhdx_free_ra
  *   returns  0 when nothing is refused, or VHDX_E_BAD_VOLUME with volume, reason and cure in the message
  */
 int vhdx_layout_refusal(const struct vhdx_layout *layout, struct vhdx_error *err);
+
+/*
+ * Make the GPT of a disk fit `disk_size`: its second copy lies at that end, the first one says so, and the protective MBR
+ * covers it.  For a disk that has grown, and before a disk shrinks; what the table fits already is not written.  At every
+ * moment one copy is whole.
+ *
+ *   disk         open for writing
+ *   sector_size  as vhdx_layout_info tells
+ *   disk_size    bytes, a multiple of sector_size, at most the disk's size
+ *   is_changed   whether anything was written
+ *   errors       VHDX_E_BAD_VOLUME (no GPT that can be believed), _INVALID (a partition lies in the way), and those of
+ *                reading and writing
+ */
+int vhdx_gpt_fit(struct vhdx_disk *disk, uint32_t sector_size, uint64_t disk_size, bool *is_changed,
+                 struct vhdx_error *err);
 
 #ifdef __cplusplus
 }

@@ -62,6 +62,9 @@ int vx_signatures_probe(struct vhdx_volume *volume, const char *except, unsigned
 int vx_volume_probe(struct vhdx_volume *volume, const struct vhdx_fs_reader *const *readers, size_t reader_count,
                     const struct vhdx_fs_reader **reader, struct vhdx_error *err);
 
+/* Bytes from the volume's beginning that its file system says are its own; all of the volume when it says nothing. */
+int vx_volume_own_length(const struct vhdx_volume *volume, uint64_t *out, struct vhdx_error *err);
+
 /* Walk with the promises of vhdx_layout_walk_free kept whatever the reader does. */
 int vx_volume_walk(const struct vhdx_volume *volume, const struct vhdx_fs_reader *reader, vhdx_free_range each,
                    void *context, struct vhdx_error *err);

@@ -196,6 +196,24 @@ choose(struct vx_partitions *partitions, const struct gpt copies[2])
     return NULL;
 }
 
+static uint64_t
+entry_sectors(const struct gpt *gpt, uint32_t sector_size)
+{
+    return vx_ceil_div((uint64_t)gpt->entry_count * ENTRY_SIZE, sector_size);
+}
+
+/* Its entries lie right before its header, but for some that other tools have made. */
+static void
+find_backup(struct vhdx_layout_info *info, const struct gpt *backup, uint64_t sector)
+{
+    uint64_t from = backup->entries_sector, count = entry_sectors(backup, info->sector_size);
+
+    if (from + count != sector)
+        from = sector;
+    info->backup_offset = from * info->sector_size;
+    info->backup_length = (sector + 1 - from) * info->sector_size;
+}
+
 int
 vx_gpt_read(struct vx_partitions *partitions, struct vhdx_disk *disk, uint32_t sector_size, struct vhdx_error *err)
 {
@@ -213,6 +231,10 @@ vx_gpt_read(struct vx_partitions *partitions, struct vhdx_disk *disk, uint32_t s
     gpt = choose(partitions, copies);
     info->backup_is_good = copies[1].is_good && copies[0].is_good && say_the_same(&copies[0], &copies[1]);
     info->backup_is_last = copies[1].is_good && second_at == vhdx_disk_size(disk) / sector_size - 1;
+    if (info->backup_is_good)
+        find_backup(info, &copies[1], second_at);
+    if (gpt != NULL) /* what the second copy takes at the end; the partitions come to it */
+        info->minimum_size = (entry_sectors(gpt, sector_size) + 1) * sector_size;
     for (unsigned i = 0; gpt != NULL && i < gpt->entry_count; i++)
         add_entry(partitions, gpt, i, vhdx_disk_size(disk));
     vx_partitions_settle(partitions);

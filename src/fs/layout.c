@@ -184,8 +184,9 @@ find_volumes(struct vhdx_layout *layout, struct vhdx_error *err)
     if (has_gpt)
         vx_partitions_refuse(&layout->partitions, "the disk has a GPT without its protective MBR",
                              "repair the table in the guest (gdisk: x, n, then w)");
-    info->minimum_size = size;
-    rc = make_volumes(layout, 1, err);
+    rc = vx_volume_own_length(&bare, &info->minimum_size, err);
+    if (rc == VHDX_OK)
+        rc = make_volumes(layout, 1, err);
     if (rc == VHDX_OK) {
         layout->volumes[0] = bare;
         layout->reader_of[0] = reader;
