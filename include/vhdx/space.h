@@ -113,7 +113,7 @@ struct vhdx_resize_result {
  *
  *   options, say, progress   each may be NULL.  progress is told bytes of space taken for a fixed image
  *   out       may be NULL
- *   errors    VHDX_E_INVALID (the size), _IN_USE, _HAS_CHILDREN, _NEEDS_REPAIR, _NO_SPACE, _CANCELLED, _IO, ...
+ *   errors    do not name the file.  VHDX_E_INVALID (the size), _IN_USE, _HAS_CHILDREN, _NEEDS_REPAIR, _NO_SPACE, _CANCELLED, _IO, ...
  *   threads   any number, for different files
  */
 int vhdx_resize_path(const char *path, uint64_t new_size, const struct vhdx_resize_options *options, vhdx_say say,

@@ -9,7 +9,6 @@
 #include "base/memory.h"
 #include "ops/metadata_edit.h"
 #include "ops/resize_entries.h"
-#include "ops/stack.h"
 #include "storage/storage.h"
 
 /* --- the entry of U1 --- */
@@ -144,13 +143,13 @@ run_session(const struct vx_resize *job, enum vx_data_guid data_guid,
     const struct vx_image_options options = { .is_writable = !job->only_judge, .data_guid = data_guid,
                                               .log_length_for_tests = job->log_length_for_tests };
     struct vx_image *image;
-    int              rc = vx_stack_open_image(&image, job->storage, &options, err), closed;
+    int              rc = vx_image_open(&image, job->storage, &options, err), closed;
 
     if (rc < 0)
         return rc;
     rc = carry_out(job, image, result, err);
     closed = vx_image_close(image, rc < 0 ? NULL : err);
-    return vx_stack_named(rc < 0 ? rc : closed, job->storage, err);
+    return rc < 0 ? rc : closed;
 }
 
 int

@@ -64,7 +64,7 @@ resize_file(const char *path, struct vx_resize *resize, const struct vx_chain_jo
     int rc = find_parent_size(job, path, &resize->parent_size, err);
 
     if (rc == VHDX_OK)
-        rc = vx_chain_open_file(&resize->storage, path, !resize->only_judge, err);
+        rc = vhdx_storage_open_path(&resize->storage, path, resize->only_judge ? 0 : VHDX_STORAGE_WRITE, err);
     if (rc < 0)
         return rc;
     rc = vx_resize(resize, out, err);

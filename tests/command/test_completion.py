@@ -24,6 +24,8 @@ SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools" / "vhdx" / "compl
         (["convert", "-O", ""], ["raw", "vhdx"]),
         (["create", "--type", "=", "f"], ["fixed"]),
         (["convert", "dis"], ["disk.raw"]),
+        (["resize", "--f"], ["--fix-gpt", "--force"]),
+        (["resize", "a.vhdx", "mi"], ["min"]),
     ],
 )
 def test_completion(vhdx, raw_disk, words, expected):

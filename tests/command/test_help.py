@@ -5,7 +5,7 @@ import re
 import pytest
 
 VERBS = ["create", "info", "map", "check", "convert", "compare", "compact", "trim", "merge", "rebase", "flatten", "tree", "diff",
-         "replay", "serve", "bench"]
+         "resize", "replay", "serve", "bench"]
 
 
 def test_help_lists_the_verbs_and_no_others(vhdx):

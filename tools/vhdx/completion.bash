@@ -54,6 +54,9 @@ _vhdx()
     else
         compopt -o filenames 2>/dev/null
         COMPREPLY=($(compgen -f -- "$cur"))
+        if [ "$verb" = resize ]; then
+            COMPREPLY+=($(compgen -W min -- "$cur"))
+        fi
     fi
 }
 complete -F _vhdx vhdx

@@ -22,6 +22,7 @@ static const struct verb *const verbs[] = {
     &flatten_verb,
     &tree_verb,
     &diff_verb,
+    &resize_verb,
     &replay_verb,
     &serve_verb,
     &bench_verb,
