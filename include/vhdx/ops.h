@@ -93,6 +93,26 @@ int vhdx_write_raw_stream(struct vhdx_disk *from, int descriptor, const struct v
 int vhdx_write_vhdx_stream(struct vhdx_disk *from, int descriptor, const struct vhdx_create_options *options,
                            const struct vhdx_progress *progress, struct vhdx_error *err);
 
+/* What a copy of a disk would take: lengths of files, in bytes. */
+struct vhdx_measure_result {
+    uint64_t virtual_size;
+    uint64_t data_bytes;        /* of the disk, that are not left out as zeros: a sparse file takes about so much */
+    uint64_t raw_file_size;
+    uint64_t dynamic_file_size; /* exactly what vhdx_create_path, vhdx_copy and vhdx_disk_close leave */
+    uint64_t fixed_file_size;
+};
+
+/*
+ * How large would the copies of a disk be?  Nothing is written.
+ *
+ *   options       the shape of the new images; type and virtual_size are not looked at; NULL: as vhdx_create_path has it
+ *   detect_zeros  as of vhdx_copy: all data is read
+ *   errors        VHDX_E_INVALID (options), _CANCELLED, and those of vhdx_disk_read
+ *   threads       as of vhdx_disk_read
+ */
+int vhdx_measure(struct vhdx_disk *from, const struct vhdx_create_options *options, bool detect_zeros,
+                 const struct vhdx_progress *progress, struct vhdx_measure_result *out, struct vhdx_error *err);
+
 /*
  * Compare guest contents.  The shorter disk counts as followed by zeros; *is_equal is about contents,
  * *first_difference is the guest offset of the first differing byte when not equal.

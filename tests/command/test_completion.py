@@ -19,6 +19,7 @@ SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools" / "vhdx" / "compl
         (["trim", "--also", "=", "no-such-folder"], []),
         (["merge", "--or"], ["--orphan-siblings"]),
         (["create", "--type", "=", "d"], ["differencing", "dynamic"]),
+        (["meas"], ["measure"]),
         (["convert", "--in"], ["--in-place"]),
         (["create", "--preallocate", "=", "f"], ["falloc", "full"]),
         (["convert", "-O", ""], ["raw", "vhdx"]),

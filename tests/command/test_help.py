@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-VERBS = ["create", "info", "map", "check", "convert", "compare", "compact", "trim", "merge", "rebase", "flatten", "tree", "diff",
+VERBS = ["create", "info", "map", "check", "convert", "compare", "measure", "compact", "trim", "merge", "rebase", "flatten", "tree", "diff",
          "resize", "replay", "serve", "bench"]
 
 

@@ -34,9 +34,9 @@ conversion_reads_pipe(const struct conversion *conversion)
 }
 
 /* The new image is shaped as asked, and like the source where nothing was: a guest's partitions count sectors. */
-static int
-shape_image(struct vhdx_create_options *create, const struct conversion *conversion, struct vhdx_disk *from,
-            struct vhdx_error *err)
+int
+conversion_shape(struct vhdx_create_options *create, const struct conversion *conversion, struct vhdx_disk *from,
+                 struct vhdx_error *err)
 {
     struct vhdx_info info;
     int rc;
@@ -67,7 +67,7 @@ make_image_file(const char *path, const struct conversion *conversion, struct vh
     uint64_t sector_size;
     int rc;
 
-    rc = shape_image(&create, conversion, from, err);
+    rc = conversion_shape(&create, conversion, from, err);
     if (rc < 0)
         return rc;
     sector_size = create.logical_sector_size == 0 ? 512 : create.logical_sector_size;
@@ -257,7 +257,7 @@ convert_to_stream(struct conversion *conversion, struct vhdx_disk *from, struct 
     if (conversion->target_format == VHDX_FORMAT_RAW) {
         rc = vhdx_write_raw_stream(from, STDOUT_FILENO, &progress.hook, err);
     } else {
-        rc = shape_image(&create, conversion, from, err);
+        rc = conversion_shape(&create, conversion, from, err);
         if (rc == 0)
             rc = vhdx_write_vhdx_stream(from, STDOUT_FILENO, &create, &progress.hook, err);
     }

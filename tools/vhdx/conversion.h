@@ -21,6 +21,10 @@ struct conversion {
 /* Do it.  The source is opened with its parents; on failure `culprit` says whom the error is about. */
 int conversion_run(struct conversion *conversion, struct vhdx_error *err);
 
+/* The shape of a new image for this disk (NULL: not known yet): as asked, and like the source where nothing was. */
+int conversion_shape(struct vhdx_create_options *create, const struct conversion *conversion, struct vhdx_disk *from,
+                     struct vhdx_error *err);
+
 /* Whether the source is standard input and cannot be read twice. */
 bool conversion_reads_pipe(const struct conversion *conversion);
 

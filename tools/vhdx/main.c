@@ -15,6 +15,7 @@ static const struct verb *const verbs[] = {
     &check_verb,
     &convert_verb,
     &compare_verb,
+    &measure_verb,
     &compact_verb,
     &trim_verb,
     &merge_verb,
