@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -295,6 +296,19 @@ def test_somebody_has_it_open(vhdx, peer, tmp_path):
     reader.process.kill()
     reader.process.wait()
     vhdx("resize", "a.vhdx", "+1M")
+
+
+@pytest.mark.parametrize("name, number", [("SIGINT", signal.SIGINT), ("SIGTERM", signal.SIGTERM)])
+def test_a_signal_leaves_the_size(vhdx, name, number):
+    before = make(vhdx, "--type", "fixed")
+    length = os.stat(vhdx.directory / "a.vhdx").st_size
+    _, said = Halted(vhdx, "resize", "a.vhdx", "+150M").end_by(number)
+    assert "has the size it had" in said
+    assert contents(vhdx, "a.vhdx") == before
+    assert os.stat(vhdx.directory / "a.vhdx").st_size == length
+    assert_sound(vhdx, "a.vhdx")
+    vhdx("resize", "a.vhdx", "+1M")
+    assert contents(vhdx, "a.vhdx") == before + bytes(MIB)
 
 
 def test_failures_as_json(vhdx, tmp_path):
