@@ -187,3 +187,25 @@ vx_chain_say_tracking(const struct vx_chain_job *job, const char *path)
             vx_chain_say(job, "%s is stale now: Hyper-V's change tracking knows nothing of this", name);
     }
 }
+
+static int
+fail_with_child(void *context, const struct vhdx_found_image *image)
+{
+    return vx_fail(context, VHDX_E_HAS_CHILDREN, VHDX_PART_CHAIN, VHDX_NO_OFFSET, "%s depends on it as its parent",
+                   image->path);
+}
+
+int
+vx_chain_refuse_children(const struct vx_chain_job *job, const char *path, const char *const *also, size_t also_count,
+                         struct vhdx_error *err)
+{
+    bool is_complete, was_cut = false;
+    int  rc = vhdx_refuse_children(path, &is_complete, err);
+
+    if (rc == VHDX_OK && also_count > 0)
+        rc = vhdx_find_children(path, also, also_count, fail_with_child, err, &was_cut, err);
+    if (rc == VHDX_OK && (!is_complete || was_cut))
+        vx_chain_say(job, "%s: not every file beside it could be looked at: images that depend on it may be among them",
+                     path);
+    return rc;
+}

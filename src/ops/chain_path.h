@@ -20,6 +20,13 @@ int  vx_chain_job_begin(struct vx_chain_job *job, const struct vhdx_chain_option
                         const struct vhdx_progress *progress, struct vhdx_error *err);
 void vx_chain_job_end(struct vx_chain_job *job);
 
+/*
+ * As vhdx_refuse_children, with more folders to search: VHDX_E_HAS_CHILDREN names the first image there that depends on it.
+ * Says so when not every file could be looked at.
+ */
+int vx_chain_refuse_children(const struct vx_chain_job *job, const char *path, const char *const *also, size_t also_count,
+                             struct vhdx_error *err);
+
 /* One line for people, when somebody listens. */
 void vx_chain_say(const struct vx_chain_job *job, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

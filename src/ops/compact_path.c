@@ -105,32 +105,6 @@ find_free(struct vx_free_list *list, struct vhdx_storage *storage, const struct 
     return vx_stack_named(rc, storage, err);
 }
 
-/* --- whom it would break --- */
-
-static int
-note_child(void *context, const struct vhdx_found_image *image)
-{
-    struct vhdx_error *err = context;
-
-    return vx_fail(err, VHDX_E_HAS_CHILDREN, VHDX_PART_CHAIN, VHDX_NO_OFFSET, "%s depends on it as its parent",
-                   image->path);
-}
-
-static int
-refuse_children(const struct vx_chain_job *job, const char *path, const struct vhdx_compact_options *options,
-                struct vhdx_error *err)
-{
-    bool is_complete, was_cut = false;
-    int  rc = vhdx_refuse_children(path, &is_complete, err);
-
-    if (rc == VHDX_OK && options->also_count > 0)
-        rc = vhdx_find_children(path, options->also, options->also_count, note_child, err, &was_cut, err);
-    if (rc == VHDX_OK && (!is_complete || was_cut))
-        vx_chain_say(job, "%s: not every file beside it could be looked at: images that depend on it may be among them",
-                     path);
-    return rc;
-}
-
 /* --- the job --- */
 
 static int
@@ -186,7 +160,7 @@ compact_file(const char *path, const struct vx_chain_job *job, const struct vhdx
         return rc;
     }
     if (options->free_ranges != NULL && !options->orphan_children)
-        rc = refuse_children(job, path, options, err); /* nobody makes one meanwhile: the file is ours */
+        rc = vx_chain_refuse_children(job, path, options->also, options->also_count, err); /* nobody makes one meanwhile */
     if (rc == VHDX_OK)
         rc = compact_storage(&compact, job, options, out, err);
     vhdx_storage_close(compact.storage);

@@ -7,25 +7,6 @@
 #include "ops/resize.h"
 #include "storage/storage.h"
 
-static int
-note_child(void *context, const struct vhdx_found_image *image)
-{
-    struct vhdx_error *err = context;
-
-    return vx_fail(err, VHDX_E_HAS_CHILDREN, VHDX_PART_CHAIN, VHDX_NO_OFFSET, "%s depends on it as its parent",
-                   image->path);
-}
-
-static int
-refuse_children(const char *path, const struct vhdx_resize_options *options, struct vhdx_error *err)
-{
-    int rc = vhdx_refuse_children(path, NULL, err);
-
-    if (rc == VHDX_OK && options->also_count > 0)
-        rc = vhdx_find_children(path, options->also, options->also_count, note_child, err, NULL, err);
-    return rc;
-}
-
 /* Of a disk's first layer alone: what lies below does not matter. */
 static uint64_t
 size_of(const char *path)
@@ -58,8 +39,8 @@ find_parent_size(const struct vx_chain_job *job, const char *path, uint64_t *out
 }
 
 static int
-resize_file(const char *path, struct vx_resize *resize, const struct vx_chain_job *job,
-            struct vhdx_resize_result *out, struct vhdx_error *err)
+resize_file(const char *path, struct vx_resize *resize, const struct vhdx_resize_options *options,
+            const struct vx_chain_job *job, struct vhdx_resize_result *out, struct vhdx_error *err)
 {
     int rc = find_parent_size(job, path, &resize->parent_size, err);
 
@@ -67,7 +48,9 @@ resize_file(const char *path, struct vx_resize *resize, const struct vx_chain_jo
         rc = vhdx_storage_open_path(&resize->storage, path, resize->only_judge ? 0 : VHDX_STORAGE_WRITE, err);
     if (rc < 0)
         return rc;
-    rc = vx_resize(resize, out, err);
+    rc = vx_chain_refuse_children(job, path, options->also, options->also_count, err); /* nobody makes one meanwhile */
+    if (rc == VHDX_OK)
+        rc = vx_resize(resize, out, err);
     vhdx_storage_close(resize->storage);
     if (rc == VHDX_OK && !resize->only_judge && out->new_size != out->old_size)
         vx_chain_say_tracking(job, path);
@@ -93,12 +76,10 @@ vhdx_resize_path(const char *path, uint64_t new_size, const struct vhdx_resize_o
     *out = (struct vhdx_resize_result){ 0 };
     chain.parents = options->parents;
     resize.only_judge = options->dry_run;
-    rc = refuse_children(path, options, err);
-    if (rc == VHDX_OK)
-        rc = vx_chain_job_begin(&job, &chain, say, context, progress, err);
+    rc = vx_chain_job_begin(&job, &chain, say, context, progress, err);
     if (rc < 0)
         return rc;
-    rc = resize_file(path, &resize, &job, out, err);
+    rc = resize_file(path, &resize, options, &job, out, err);
     vx_chain_job_end(&job);
     return rc;
 }
