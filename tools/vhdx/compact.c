@@ -1,18 +1,14 @@
 /* vhdx compact: make an image's file as small as what its disk holds. */
-#include <stdlib.h>
-
 #include "message.h"
 #include "space_job.h"
 #include "verbs.h"
 
-enum { OPTION_NO_FS = 256, OPTION_ZEROES, OPTION_SPARSE, OPTION_ALSO };
-
 static const struct option_line lines[] = {
-    { "no-fs", OPTION_NO_FS, NULL, "do not ask the file systems in the disk what is free" },
-    { "zeroes", OPTION_ZEROES, NULL, "read everything: what is zero needs no space" },
-    { "sparse", OPTION_SPARSE, NULL, "make holes also in fixed images, and on NTFS" },
-    { "also", OPTION_ALSO, "DIR", "images that depend on a FILE may lie here, too" },
-    { "dry-run", 'n', NULL, "only tell what would be gained" },
+    { "no-fs", SPACE_NO_FS, NULL, "do not ask the file systems in the disk what is free" },
+    { "zeroes", SPACE_ZEROES, NULL, "read everything: what is zero needs no space" },
+    SPACE_LINE_SPARSE,
+    SPACE_LINE_ALSO,
+    SPACE_LINE_DRY_RUN,
     { 0 },
 };
 
@@ -32,34 +28,8 @@ static const struct message_advice advices[] = {
 static int
 run_compact(const struct verb *verb, int argc, char **argv)
 {
-    struct option_reader reader;
-    struct shared_options shared;
-    struct space_job job = { .shared = &shared, .knows_fs = true };
-    const char **also = need_memory(calloc((size_t)argc, sizeof(*also)));
-    const char *argument;
-    char **paths;
-    int letter, count, status;
-
-    options_begin(&reader, verb, argc, argv, &shared);
-    while ((letter = options_next(&reader, &argument)) != OPTION_END) {
-        if (letter == OPTION_NO_FS)
-            job.knows_fs = false;
-        else if (letter == OPTION_ZEROES)
-            job.options.zeroes = true;
-        else if (letter == OPTION_SPARSE)
-            job.options.sparse = true;
-        else if (letter == OPTION_ALSO)
-            also[job.options.also_count++] = argument;
-        else
-            job.options.dry_run = true;
-    }
-    count = options_operands(&reader, 1, argc, &paths);
-
-    job.options.also = also;
     message_advise(advices, sizeof(advices) / sizeof(advices[0]));
-    status = space_job_run(&job, paths, count);
-    free(also);
-    return status;
+    return space_job_run(verb, argc, argv, false);
 }
 
 const struct verb compact_verb = {

@@ -5,16 +5,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <vhdx/space.h>
+
 #include "chain.h"
 #include "free_space.h"
 #include "jobs.h"
+#include "json.h"
 #include "message.h"
+#include "options.h"
 #include "progress.h"
 #include "stop.h"
 #include "text.h"
-#include "verbs.h"
 
 #define LINE_LIMIT 8 /* the library says fewer */
+
+struct space_job {
+    const struct shared_options *shared;
+    struct vhdx_compact_options  options;
+    bool                         knows_fs; /* look what the file systems call free */
+    bool                         was_stopped;
+    struct json_list             list;
+};
 
 struct result {
     int                        rc;
@@ -141,8 +152,8 @@ report(void *context, const char *path, void *memory)
     return rc < 0 ? STATUS_FAILED : STATUS_GOOD;
 }
 
-int
-space_job_run(struct space_job *job, char **paths, int count)
+static int
+run_job(struct space_job *job, char **paths, int count)
 {
     const struct job_kind kind = { sizeof(struct result), work, report, job };
     int status;
@@ -159,5 +170,36 @@ space_job_run(struct space_job *job, char **paths, int count)
         json_list_end(&job->list);
     if (job->was_stopped)
         stop_obey();
+    return status;
+}
+
+int
+space_job_run(const struct verb *verb, int argc, char **argv, bool free_only)
+{
+    struct option_reader reader;
+    struct shared_options shared;
+    struct space_job job = { .shared = &shared, .knows_fs = true, .options = { .free_only = free_only } };
+    const char **also = need_memory(calloc((size_t)argc, sizeof(*also)));
+    const char *argument;
+    char **paths;
+    int letter, count, status;
+
+    options_begin(&reader, verb, argc, argv, &shared);
+    while ((letter = options_next(&reader, &argument)) != OPTION_END) {
+        if (letter == SPACE_NO_FS)
+            job.knows_fs = false;
+        else if (letter == SPACE_ZEROES)
+            job.options.zeroes = true;
+        else if (letter == SPACE_SPARSE)
+            job.options.sparse = true;
+        else if (letter == SPACE_ALSO)
+            also[job.options.also_count++] = argument;
+        else
+            job.options.dry_run = true;
+    }
+    count = options_operands(&reader, 1, argc, &paths);
+    job.options.also = also;
+    status = run_job(&job, paths, count);
+    free(also);
     return status;
 }

@@ -2,20 +2,18 @@
 #ifndef VHDX_TOOL_SPACE_JOB_H
 #define VHDX_TOOL_SPACE_JOB_H
 
-#include <vhdx/space.h>
+#include <stdbool.h>
 
-#include "json.h"
-#include "options.h"
+#include "verbs.h"
 
-struct space_job {
-    const struct shared_options *shared;
-    struct vhdx_compact_options  options; /* the verb fills in its own; what concerns chains and file systems is filled here */
-    bool                         knows_fs; /* look what the file systems call free */
-    bool                         was_stopped;
-    struct json_list             list;
-};
+/* The options of these verbs; a verb's table names those it has. */
+enum { SPACE_NO_FS = 256, SPACE_ZEROES, SPACE_SPARSE, SPACE_ALSO };
+#define SPACE_LINE_SPARSE  { "sparse", SPACE_SPARSE, NULL, "make holes also in fixed images, and on NTFS" }
+#define SPACE_LINE_ALSO    { "also", SPACE_ALSO, "DIR", "images that depend on a FILE may lie here, too" }
+#define SPACE_LINE_DRY_RUN { "dry-run", 'n', NULL, "only tell what would be gained" }
 
-/* Do it, tell what came of it, and return the worst exit status.  A signal that stopped it ends the command. */
-int space_job_run(struct space_job *job, char **paths, int count);
+/* Run such a verb; free_only: vhdx_compact_options.free_only.  Returns the worst exit status; a signal that stopped it ends the
+ * command. */
+int space_job_run(const struct verb *verb, int argc, char **argv, bool free_only);
 
 #endif
