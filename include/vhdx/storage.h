@@ -66,6 +66,14 @@ struct vhdx_storage_methods {
     int (*next_data)(struct vhdx_storage *storage, uint64_t file_offset, uint64_t *start, uint64_t *end,
                      struct vhdx_error *err);
 
+    /* Copy bytes from another storage inside of the host, without a way through memory here.  Both ranges lie inside their
+     * files; what the source is told to hold there later does not show.  VHDX_E_UNSUPPORTED, without a message, where that
+     * cannot be: the range may then hold anything until the caller writes it.
+     *   only_share  let both files hold the same space of the host, or say VHDX_E_UNSUPPORTED
+     * May be NULL: never. */
+    int (*copy_from)(struct vhdx_storage *storage, uint64_t file_offset, struct vhdx_storage *from, uint64_t from_offset,
+                     uint64_t length, bool only_share, struct vhdx_error *err);
+
     /* Forget what the system caches of the file, as far as it was written back, so that reads tell what is stored.  Called
      * when a dirty image is opened: after a failed flush the cache may show what the disk does not hold.  Best effort;
      * may be NULL. */

@@ -100,6 +100,10 @@ int vx_image_read_payload(struct vx_image *image, void *buffer, size_t length, u
 /* Modify.  Ranges lie inside the disk (the caller checked).  Thread-safe; the caller holds nothing. */
 int vx_image_write(struct vx_image *image, const void *buffer, size_t length, uint64_t guest_offset,
                    struct vhdx_error *err);
+/* Over sectors that are present already: from another storage inside of the host (copy_from of vhdx/storage.h).
+ * VHDX_E_UNSUPPORTED, also where some sector is not present: the range is to be written. */
+int vx_image_copy_from(struct vx_image *image, uint64_t guest_offset, uint64_t length, struct vhdx_storage *from,
+                       uint64_t from_offset, bool only_share, struct vhdx_error *err);
 int vx_image_zero(struct vx_image *image, uint64_t guest_offset, uint64_t length, bool only_fast,
                   struct vhdx_error *err);
 int vx_image_trim(struct vx_image *image, uint64_t guest_offset, uint64_t length, struct vhdx_error *err);

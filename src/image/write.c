@@ -409,3 +409,31 @@ vx_image_write(struct vx_image *image, const void *buffer, size_t length, uint64
     }
     return rc;
 }
+
+int
+vx_image_copy_from(struct vx_image *image, uint64_t guest_offset, uint64_t length, struct vhdx_storage *from,
+                   uint64_t from_offset, bool only_share, struct vhdx_error *err)
+{
+    struct vx_held held;
+    int            rc = vx_session_begin(image, err);
+
+    if (rc < 0)
+        return rc;
+    vx_image_hold(image, &held, guest_offset, length, false);
+    while (length > 0 && rc == VHDX_OK) { /* D1 */
+        struct vx_layer_extent extent;
+
+        rc = vx_image_resolve(image, guest_offset, length, &extent, err);
+        if (rc == VHDX_OK && extent.source != VX_LAYER_DATA)
+            rc = VHDX_E_UNSUPPORTED;
+        if (rc < 0)
+            break;
+        rc = vx_storage_copy_from(image->storage, extent.file_offset, from, from_offset, extent.length, only_share, err);
+        atomic_fetch_add(&image->writes_done, 1);
+        guest_offset += extent.length;
+        from_offset += extent.length;
+        length -= extent.length;
+    }
+    vx_image_release(image, &held);
+    return rc;
+}

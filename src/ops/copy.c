@@ -17,6 +17,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "ops/copy_share.h"
 #include "ops/extent_walk.h"
 #include "ops/job.h"
 
@@ -30,6 +31,7 @@ struct copy_job {
     struct vhdx_disk           *from, *to; /* these three: set before the workers start */
     bool                        detect_zeros;
     const struct vhdx_progress *progress;
+    struct vx_share             share;
     pthread_mutex_t             lock;      /* guards all below; taken before any lock of the disks */
     struct vx_extent_walk       walk;
     uint64_t                    done;
@@ -137,6 +139,23 @@ run_end(const struct piece *piece, const uint8_t *bytes, size_t at, bool *is_zer
     return at;
 }
 
+/* Shared with the source where the host can, since it was read for its zeros only; else written. */
+static int
+put_run(struct copy_job *job, const uint8_t *bytes, size_t length, uint64_t guest_offset, struct vhdx_error *err)
+{
+    size_t head = (size_t)vx_min_u64(vx_round_up(guest_offset, GRAIN) - guest_offset, length); /* whole grains only */
+    size_t middle = (length - head) / GRAIN * GRAIN, tail = length - head - middle;
+    int    rc = vx_share_range(&job->share, bytes + head, guest_offset + head, middle, err);
+
+    if (rc == VHDX_E_UNSUPPORTED)
+        return vhdx_disk_write(job->to, bytes, length, guest_offset, err);
+    if (rc == VHDX_OK && head > 0)
+        rc = vhdx_disk_write(job->to, bytes, head, guest_offset, err);
+    if (rc == VHDX_OK && tail > 0)
+        rc = vhdx_disk_write(job->to, bytes + length - tail, tail, guest_offset + length - tail, err);
+    return rc;
+}
+
 static int
 write_piece(struct copy_job *job, const struct piece *piece, const uint8_t *bytes, struct vhdx_error *err)
 {
@@ -150,7 +169,7 @@ write_piece(struct copy_job *job, const struct piece *piece, const uint8_t *byte
         int rc = VHDX_OK;
 
         if (!is_zero)
-            rc = vhdx_disk_write(job->to, bytes + at, end - at, piece->guest_offset + at, err);
+            rc = put_run(job, bytes + at, end - at, piece->guest_offset + at, err);
         if (rc < 0)
             return rc;
         at = end;
@@ -163,10 +182,15 @@ copy_claim(struct copy_job *job, const struct claim *claim, uint8_t *buffer, str
 {
     for (size_t i = 0; i < claim->count; i++) {
         const struct piece *piece = &claim->pieces[i];
-        int rc = vhdx_disk_read(job->from, buffer, piece->length, piece->guest_offset, err);
+        int rc = VHDX_E_UNSUPPORTED;
 
-        if (rc == VHDX_OK)
-            rc = write_piece(job, piece, buffer, err);
+        if (!job->detect_zeros) /* nobody has to see the bytes */
+            rc = vx_share_range(&job->share, NULL, piece->guest_offset, piece->length, err);
+        if (rc == VHDX_E_UNSUPPORTED) {
+            rc = vhdx_disk_read(job->from, buffer, piece->length, piece->guest_offset, err);
+            if (rc == VHDX_OK)
+                rc = write_piece(job, piece, buffer, err);
+        }
         if (rc < 0)
             return rc;
     }
@@ -256,6 +280,7 @@ vhdx_copy(struct vhdx_disk *from, struct vhdx_disk *to, const struct vhdx_copy_o
     if (rc != 0)
         return vx_fail_errno(err, rc, VHDX_PART_NONE, VHDX_NO_OFFSET, "cannot make a lock");
     vx_walk_init(&job.walk, from);
+    vx_share_begin(&job.share, from, to);
     run_workers(&job, choose_thread_count(options, job.walk.size));
     pthread_mutex_destroy(&job.lock);
     if (job.rc < 0) {

@@ -50,7 +50,8 @@ struct vx_posix_calls
 #else
 const struct vx_posix_calls
 #endif
-    vx_posix_calls = { preadv, pwritev, fdatasync, ftruncate, allocate_range, lseek, vx_posix_file_system };
+    vx_posix_calls = { preadv, pwritev, fdatasync, ftruncate, allocate_range, lseek, vx_posix_file_system,
+                       vx_posix_clone, vx_posix_copy_range };
 
 #ifndef IOV_MAX
 #define IOV_MAX 16 /* what POSIX promises */
@@ -443,6 +444,7 @@ const struct vhdx_storage_methods vx_posix_methods = {
     .zero = zero,
     .allocate = allocate,
     .next_data = next_data,
+    .copy_from = vx_posix_copy_from,
     .forget_cached = forget_cached,
     .close = close_file,
 };

@@ -34,6 +34,12 @@ void vx_posix_find_traits(struct vx_posix *posix, const struct stat *status, uns
 /* The kernel's number of the file system a descriptor lies on; 0 when it is not told. */
 unsigned long vx_posix_file_system(int descriptor);
 
+/* posix_copy.c: the method, and the system's calls behind it. */
+int vx_posix_copy_from(struct vhdx_storage *storage, uint64_t file_offset, struct vhdx_storage *from, uint64_t from_offset,
+                       uint64_t length, bool only_share, struct vhdx_error *err);
+int     vx_posix_clone(int to, uint64_t to_offset, int from, uint64_t from_offset, uint64_t length);
+ssize_t vx_posix_copy_range(int to, uint64_t to_offset, int from, uint64_t from_offset, size_t length);
+
 /* The start of a small file of /proc or /sys, as text.  False when there is nothing to read. */
 bool vx_posix_read_text(int directory, const char *path, char *text, size_t size);
 
@@ -63,6 +69,8 @@ struct vx_posix_calls {
     int (*fallocate)(int descriptor, int mode, off_t offset, off_t length);
     off_t (*lseek)(int descriptor, off_t offset, int whence);
     unsigned long (*file_system)(int descriptor);
+    int (*clone)(int to, uint64_t to_offset, int from, uint64_t from_offset, uint64_t length);
+    ssize_t (*copy_range)(int to, uint64_t to_offset, int from, uint64_t from_offset, size_t length);
 };
 #ifdef VHDX_TEST_HOOKS
 extern struct vx_posix_calls vx_posix_calls;

@@ -340,6 +340,89 @@ test_release(void **state)
     vhdx_storage_close(storage);
 }
 
+static int clone_errno, copy_errno;
+static int copies_asked;
+
+static int
+failing_clone(int to, uint64_t to_offset, int from, uint64_t from_offset, uint64_t length)
+{
+    (void)to, (void)to_offset, (void)from, (void)from_offset, (void)length;
+    errno = clone_errno;
+    return -1;
+}
+
+/* Short, and now and then interrupted; in the end it fails, if it shall. */
+static ssize_t
+short_copy(int to, uint64_t to_offset, int from, uint64_t from_offset, size_t length)
+{
+    char    bytes[1000];
+    ssize_t n;
+
+    copies_asked++;
+    if (copies_asked % 3 == 2 || (copies_asked > 4 && copy_errno != 0)) {
+        errno = copies_asked > 4 && copy_errno != 0 ? copy_errno : EINTR;
+        return copy_errno == -1 && copies_asked > 4 ? 0 : -1;
+    }
+    n = pread(from, bytes, length < sizeof bytes ? length : sizeof bytes, (off_t)from_offset);
+    assert_int_equal(pwrite(to, bytes, (size_t)n, (off_t)to_offset), n);
+    return n;
+}
+
+/* One file's bytes into another: all of them, or a clear no. */
+static int
+copy_between(bool only_share)
+{
+    static uint8_t bytes[16384], copied[sizeof bytes], expected[3 * sizeof bytes], found[sizeof expected];
+    struct vhdx_storage *to = create(), *from;
+    char                 other[112];
+    int                  rc;
+
+    snprintf(other, sizeof other, "%s.other", path);
+    assert_int_equal(vhdx_storage_open_path(&from, other, VHDX_STORAGE_CREATE, &err), VHDX_OK);
+    fill(bytes, sizeof bytes);
+    memset(expected, 7, sizeof expected);
+    assert_int_equal(vx_storage_write(from, bytes, sizeof bytes, 4096, &err), VHDX_OK);
+    assert_int_equal(vx_storage_write(to, expected, sizeof expected, 0, &err), VHDX_OK);
+    copies_asked = 0;
+    rc = vx_storage_copy_from(to, 8192, from, 4096, sizeof bytes, only_share, &err);
+    if (rc == VHDX_OK) {
+        memcpy(expected + 8192, bytes, sizeof bytes);
+        assert_int_equal(vx_storage_read(to, found, sizeof found, 0, &err), VHDX_OK);
+        assert_memory_equal(found, expected, sizeof found);
+        assert_int_equal(vx_storage_read(from, copied, sizeof copied, 4096, &err), VHDX_OK);
+        assert_memory_equal(copied, bytes, sizeof bytes);
+    }
+    assert_true(size_of(to) == sizeof expected);
+    vhdx_storage_close(to);
+    vhdx_storage_close(from);
+    unlink(path);
+    unlink(other);
+    return rc;
+}
+
+static void
+test_copy_from(void **state)
+{
+    static const int missing[] = { EXDEV, EOPNOTSUPP, ENOSYS, EINVAL, ENOTTY, EBADF, EPERM, -1 };
+
+    (void)state;
+    assert_true(copy_between(false) == VHDX_OK || copy_between(false) == VHDX_E_UNSUPPORTED); /* whatever is here */
+    vx_posix_calls.clone = failing_clone;
+    vx_posix_calls.copy_range = short_copy;
+    clone_errno = EOPNOTSUPP;
+    assert_int_equal(copy_between(false), VHDX_OK);
+    assert_int_equal(copy_between(true), VHDX_E_UNSUPPORTED);
+    for (size_t i = 0; i < sizeof missing / sizeof missing[0]; i++) {
+        copy_errno = missing[i];
+        assert_int_equal(copy_between(false), VHDX_E_UNSUPPORTED);
+    }
+    copy_errno = EIO;
+    assert_int_equal(copy_between(false), VHDX_E_IO);
+    copy_errno = 0;
+    clone_errno = ENOSPC;
+    assert_int_equal(copy_between(true), VHDX_E_NO_SPACE);
+}
+
 static unsigned long file_system_number;
 static int           punches_asked;
 
@@ -711,6 +794,7 @@ main(void)
         TEST(test_zero),
         TEST(test_release),
         TEST(test_never_sparse),
+        TEST(test_copy_from),
         TEST(test_allocate),
         TEST(test_set_size),
         TEST(test_next_data),

@@ -53,6 +53,15 @@ vx_storage_allocate(struct vhdx_storage *storage, uint64_t file_offset, uint64_t
     return storage->methods->allocate(storage, file_offset, length, err);
 }
 
+static inline int
+vx_storage_copy_from(struct vhdx_storage *storage, uint64_t file_offset, struct vhdx_storage *from, uint64_t from_offset,
+                     uint64_t length, bool only_share, struct vhdx_error *err)
+{
+    if (storage->methods->copy_from == NULL)
+        return VHDX_E_UNSUPPORTED;
+    return storage->methods->copy_from(storage, file_offset, from, from_offset, length, only_share, err);
+}
+
 static inline void
 vx_storage_forget_cached(struct vhdx_storage *storage)
 {

@@ -17,6 +17,18 @@ def write(vhdx, image, letter, offset, length=4096, **more):
          *more.get("options", []), image)
 
 
+def leave_dirty(vhdx, image):
+    """Make an image whose writer is killed when its log is in use."""
+    vhdx("create", "-q", image, "64M")
+    writer = vhdx.start("bench", "-q", "-w", "-s", "128K", "--flush-interval", "1", "-c", "1000000", "-d", "1", "--pattern", "7",
+                        image)
+    while not vhdx.json("info", "--json", "-U", image)["dirty-flag"]:
+        assert writer.poll() is None
+    writer.kill()
+    writer.wait()
+    assert vhdx.json("info", "--json", image)["dirty-flag"]
+
+
 def contents(vhdx, image, *options):
     """What a guest sees, through the chain."""
     return vhdx("convert", *options, "-O", "raw", image, "-")

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from chains import Halted, assert_sound, contents, expected_chain, files, make_chain, write
+from chains import Halted, assert_sound, contents, expected_chain, files, leave_dirty, make_chain, write
 from conftest import MIB, allocated
 
 SIZE = 9 * MIB + 512
@@ -105,12 +105,7 @@ def test_dry_run(vhdx, tmp_path):
 
 def test_a_dirty_image_is_replayed_first(vhdx, tmp_path):
     """Its writer was killed after a flush."""
-    vhdx("create", "-q", "a.vhdx", "64M")
-    writer = vhdx.start("bench", "-q", "-w", "--flush-interval", "1", "-c", "1000000", "--pattern", "7", "a.vhdx")
-    while b"\7" * 4096 not in (tmp_path / "a.vhdx").read_bytes():
-        assert writer.poll() is None
-    writer.kill()
-    writer.wait()
+    leave_dirty(vhdx, "a.vhdx")
     before = contents(vhdx, "a.vhdx")
     vhdx("convert", "--in-place", "-q", "--type", "fixed", "a.vhdx")
     assert contents(vhdx, "a.vhdx") == before and not info(vhdx)["dirty-flag"]
