@@ -99,18 +99,13 @@ mark_reserved(struct vx_compact_plan *plan, struct vx_image *image, struct vhdx_
     return rc;
 }
 
-/* The map is marked: what moves?  Nothing, in a fixed image: its blocks lie in order. */
+/* The map is marked: what may move?  Nothing, in a fixed image: its blocks lie in order. */
 static int
-find_moves(struct vx_compact_plan *plan, struct vx_image *image, struct vhdx_error *err)
+offer_blocks(struct vx_compact_plan *plan, struct vx_image *image, struct vhdx_error *err)
 {
     struct offering offering = { .plan = plan, .geometry = vx_image_geometry(image) };
-    int             rc = VHDX_OK;
 
-    if (!offering.geometry->is_fixed)
-        rc = vx_image_each_entry(image, offer_item, &offering, err);
-    if (rc == VHDX_OK)
-        vx_plan_solve(plan);
-    return rc;
+    return offering.geometry->is_fixed ? VHDX_OK : vx_image_each_entry(image, offer_item, &offering, err);
 }
 
 static int
@@ -123,7 +118,11 @@ make_plan(struct vx_compact_plan *plan, struct vx_image *image, struct vhdx_erro
     rc = mark_reserved(plan, image, err);
     if (rc == VHDX_OK)
         rc = vx_image_each_entry(image, mark_item, &offering, err);
-    return rc == VHDX_OK ? find_moves(plan, image, err) : rc;
+    if (rc == VHDX_OK)
+        rc = offer_blocks(plan, image, err);
+    if (rc == VHDX_OK)
+        vx_plan_solve(plan);
+    return rc;
 }
 
 /* Commits let go of the old places; the host's disk holds what moved since the last one twice. */
@@ -205,11 +204,10 @@ count_all(struct step *step, struct vhdx_error *err)
     rc = mark_reserved(&plan, step->image, err);
     if (rc == VHDX_OK)
         rc = vx_compact_blocks(&blocks, err);
-    if (rc == VHDX_OK && step->job->free_only)
-        vx_plan_solve(&plan); /* nothing moves, but what is free at the end of the file is cut whenever an image is closed */
-    else if (rc == VHDX_OK)
-        rc = find_moves(&plan, step->image, err);
-    step->result->blocks_moved = plan.count;
+    if (rc == VHDX_OK && !step->job->free_only)
+        rc = offer_blocks(&plan, step->image, err);
+    if (rc == VHDX_OK) /* with nothing offered too: what is free at the end of the file is cut whenever an image is closed */
+        step->result->blocks_moved = vx_plan_count_rounds(&plan);
     step->result->bytes_moved = plan.bytes;
     if (!step->job->free_only || step->result->bytes_released > 0)
         step->result->file_size_after = vx_min_u64(plan.end, vx_round_up(step->result->file_size_before, VX_MIB));

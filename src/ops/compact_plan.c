@@ -149,54 +149,92 @@ find_run(const struct vx_compact_plan *plan, uint64_t at, uint64_t count, uint64
     return length == count ? at - count : UINT64_MAX;
 }
 
-/* Find a place for one kind of block.  `limit` is where the file cannot end before; it rises when a block finds none (J2). */
+/* Find a place for one kind of block; `to` of those that stay is 0.  `limit` is where the file cannot end before; it rises when
+ * a block finds none (J2). */
 static void
 place_all(struct vx_compact_plan *plan, bool is_bitmap, uint64_t *limit)
 {
     uint64_t length = length_of(plan, is_bitmap), search_from = 0;
-    size_t   kept = 0;
 
     for (size_t i = 0; i < plan->count; i++) {
-        struct vx_planned_move move = plan->moves[i];
-        uint64_t               found;
+        struct vx_planned_move *move = &plan->moves[i];
+        uint64_t                found;
 
-        if (move.is_bitmap != is_bitmap) {
-            plan->moves[kept++] = move;
+        if (move->is_bitmap != is_bitmap || move->from + length <= *limit)
             continue;
-        }
-        if (move.from + length <= *limit)
-            continue;
-        found = find_run(plan, search_from, length / VX_MIB, move.from / VX_MIB);
+        found = find_run(plan, search_from, length / VX_MIB, move->from / VX_MIB);
         if (found == UINT64_MAX) {
-            *limit = move.from + length;
+            *limit = move->from + length;
             continue;
         }
         put_bits(plan, found, length / VX_MIB, true);
         search_from = found + length / VX_MIB;
-        move.to = found * VX_MIB;
-        plan->moves[kept++] = move;
+        move->to = found * VX_MIB;
     }
-    plan->count = kept;
+}
+
+/* One round: what moves, then the places it leaves.  Returns how many move. */
+static size_t
+solve_round(struct vx_compact_plan *plan)
+{
+    uint64_t limit = vx_plan_floor(plan);
+    size_t   count = 0;
+
+    if (plan->count > 0)
+        qsort(plan->moves, plan->count, sizeof *plan->moves, compare_moves);
+    for (size_t i = 0; i < plan->count; i++)
+        plan->moves[i].to = 0;
+    place_all(plan, false, &limit);
+    place_all(plan, true, &limit);
+    for (size_t i = 0; i < plan->count; i++) {
+        uint64_t length = length_of(plan, plan->moves[i].is_bitmap);
+
+        if (plan->moves[i].to == 0)
+            continue;
+        put_bits(plan, plan->moves[i].from / VX_MIB, length / VX_MIB, false);
+        plan->bytes += length;
+        count++;
+    }
+    return count;
+}
+
+static void
+find_end(struct vx_compact_plan *plan)
+{
+    uint64_t mib = plan->mib_count;
+
+    while (mib > 0 && !get_bit(plan, mib - 1))
+        mib--;
+    plan->end = mib * VX_MIB;
 }
 
 void
 vx_plan_solve(struct vx_compact_plan *plan)
 {
-    uint64_t limit = vx_plan_floor(plan);
-    uint64_t mib = plan->mib_count;
+    size_t kept = 0;
 
-    if (plan->count > 0)
-        qsort(plan->moves, plan->count, sizeof *plan->moves, compare_moves);
-    place_all(plan, false, &limit);
-    place_all(plan, true, &limit);
-    plan->bytes = 0;
+    solve_round(plan);
     for (size_t i = 0; i < plan->count; i++) {
-        uint64_t length = length_of(plan, plan->moves[i].is_bitmap);
-
-        put_bits(plan, plan->moves[i].from / VX_MIB, length / VX_MIB, false);
-        plan->bytes += length;
+        if (plan->moves[i].to != 0)
+            plan->moves[kept++] = plan->moves[i];
     }
-    while (mib > 0 && !get_bit(plan, mib - 1))
-        mib--;
-    plan->end = mib * VX_MIB;
+    plan->count = kept;
+    find_end(plan);
+}
+
+size_t
+vx_plan_count_rounds(struct vx_compact_plan *plan)
+{
+    size_t total = 0, count;
+
+    do {
+        count = solve_round(plan);
+        for (size_t i = 0; i < plan->count; i++) {
+            if (plan->moves[i].to != 0)
+                plan->moves[i].from = plan->moves[i].to;
+        }
+        total += count;
+    } while (count > 0);
+    find_end(plan);
+    return total;
 }

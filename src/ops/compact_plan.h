@@ -53,4 +53,8 @@ int vx_plan_offer(struct vx_compact_plan *plan, bool is_bitmap, uint64_t index, 
 /* ... then places are found. */
 void vx_plan_solve(struct vx_compact_plan *plan);
 
+/* Or they are found round by round, each from where the last one left things, until nothing moves: `bytes` and `end` are those
+ * of all rounds, `moves` says nothing.  Returns how many blocks move. */
+size_t vx_plan_count_rounds(struct vx_compact_plan *plan);
+
 #endif

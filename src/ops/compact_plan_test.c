@@ -113,6 +113,23 @@ finds_places(void **state)
     }
 }
 
+/* The places that the moves of one round leave are free in the next: the two rounds of the table above, in one call. */
+static void
+counts_rounds(void **state)
+{
+    static const struct plan_case c = { .before = "##....AAbBB", .block_mibs = 2 };
+    struct vx_compact_plan plan;
+
+    (void)state;
+    vx_plan_init(&plan, (uint32_t)(c.block_mibs * VX_MIB));
+    mark_all(&plan, &c);
+    offer_all(&plan, &c);
+    assert_int_equal(vx_plan_count_rounds(&plan), 3);
+    assert_int_equal(plan.bytes / VX_MIB, 5);
+    assert_int_equal(plan.end / VX_MIB, 7);
+    vx_plan_destroy(&plan);
+}
+
 /* A word of the map at a time is passed over where it is full. */
 static void
 passes_over_full_stretches(void **state)
@@ -141,6 +158,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_places),
+        cmocka_unit_test(counts_rounds),
         cmocka_unit_test(passes_over_full_stretches),
     };
 
