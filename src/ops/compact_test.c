@@ -78,9 +78,12 @@ expect_same(struct vhdx_storage *const *storages, unsigned count, const uint8_t 
     uint8_t *now = chain_read(storages, count, &now_size);
 
     assert_int_equal(now_size, size);
-    for (uint64_t at = 0; at < size; at++) {
-        if (now[at] != before[at])
-            fail_msg("%s: byte %llu", about, (unsigned long long)at);
+    if (memcmp(now, before, (size_t)size) != 0) {
+        uint64_t at = 0;
+
+        while (now[at] == before[at])
+            at++;
+        fail_msg("%s: byte %llu", about, (unsigned long long)at);
     }
     vx_free(now);
     if (!chain_is_clean(storages[0]))
