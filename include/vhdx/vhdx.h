@@ -9,6 +9,7 @@
 #include <vhdx/guid.h>
 #include <vhdx/ops.h>
 #include <vhdx/parents.h>
+#include <vhdx/rules.h>
 #include <vhdx/space.h>
 #include <vhdx/storage.h>
 

@@ -43,9 +43,11 @@ def test_a_damaged_block(vhdx, image):
     document = json.loads(done.stdout)
     finding = next(f for f in document["findings"] if f["rule"] == "V134")
     assert finding["severity"] == "block" and finding["offset"] == at and finding["message"] and finding["meaning"]
+    assert finding["structure"] == "block allocation table" and finding["remedy"] == "bat"
     assert document["corruptions"] == document["summary"]["block"] == 1
     human = vhdx.run("check", "a.vhdx")
     assert human.returncode == 2 and b"V134" in human.stdout and f"offset 0x{at:x}".encode() in human.stdout
+    assert b"The file ends before the block does" in human.stdout
     assert b"vhdx serve -r a.vhdx" in human.stdout
 
 

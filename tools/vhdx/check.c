@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include <vhdx/chain.h>
+#include <vhdx/rules.h>
 
 #include "chain.h"
 #include "jobs.h"
@@ -111,9 +112,9 @@ status_of(const struct result *result)
     return result->has_leak ? STATUS_LEAKS : STATUS_GOOD;
 }
 
-/* What a finding means for the data. */
+/* What a severity means, for the counts at the end. */
 static const char *
-meaning_of(enum vhdx_severity severity)
+severity_text(enum vhdx_severity severity)
 {
     switch (severity) {
     case VHDX_SEVERITY_WARN:
@@ -132,12 +133,19 @@ meaning_of(enum vhdx_severity severity)
     return "";
 }
 
+/* Structure, meaning and remedy are the rule's: see include/vhdx/rules.h. */
 static struct json_object *
 make_finding(const struct vhdx_error *finding)
 {
+    const struct vhdx_rule *rule = vhdx_rule_get(finding->rule);
     struct json_object *object = json_error(finding);
 
-    json_add_text(object, "meaning", meaning_of(finding->severity));
+    if (rule == NULL)
+        return object;
+    json_add_text(object, "structure", vhdx_part_name(rule->part));
+    json_add_text(object, "title", rule->title);
+    json_add_text(object, "meaning", rule->meaning);
+    json_add_text(object, "remedy", vhdx_remedy_name(rule->remedy));
     return object;
 }
 
@@ -185,9 +193,11 @@ make_document(const char *path, const struct result *result)
     return document;
 }
 
+/* What it means is said once for all findings of a rule that follow each other. */
 static void
-print_finding(const struct vhdx_error *finding)
+print_finding(const struct vhdx_error *finding, int next_rule)
 {
+    const struct vhdx_rule *rule = vhdx_rule_get(finding->rule);
     char place[MESSAGE_PLACE_SIZE];
 
     printf("%s: ", vhdx_severity_name(finding->severity));
@@ -195,6 +205,8 @@ print_finding(const struct vhdx_error *finding)
     if (message_place(place, finding)[0] != '\0')
         printf(" (%s)", place);
     putchar('\n');
+    if (rule != NULL && finding->rule != next_rule)
+        printf("  %s\n", rule->meaning);
 }
 
 static void
@@ -206,7 +218,7 @@ print_counts(const struct result *result)
     for (int severity = VHDX_SEVERITY_REFUSE; severity >= VHDX_SEVERITY_WARN; severity--) {
         if (summary->finding_count[severity] > 0)
             printf("%" PRIu64 " x %s: %s\n", summary->finding_count[severity],
-                   vhdx_severity_name((enum vhdx_severity)severity), meaning_of((enum vhdx_severity)severity));
+                   vhdx_severity_name((enum vhdx_severity)severity), severity_text((enum vhdx_severity)severity));
     }
     if (result->kept < result->count)
         printf("%" PRIu64 " more findings are counted here but not listed above\n", result->count - result->kept);
@@ -266,7 +278,7 @@ print_human(const char *path, const struct result *result)
     text_print(stdout, path);
     puts(":");
     for (size_t i = 0; i < result->kept; i++)
-        print_finding(&result->findings[i]);
+        print_finding(&result->findings[i], i + 1 < result->kept ? result->findings[i + 1].rule : 0);
     if (status_of(result) == STATUS_GOOD)
         puts("No errors were found on the image.");
     print_counts(result);
