@@ -20,8 +20,7 @@ passed=0 failed=0 skipped=0
 
 # Sanitizers and emulated hosts are slow and find what they can find early: there each random test does every
 # configuration once, and the full count runs on gcc's build.
-small_crash_states=4000
-once="VHDX_MODEL_SECONDS=0 VHDX_THREADS_SECONDS=0 MALLOC_PERTURB_=0" # meson fills freed memory otherwise
+once="VHDX_MODEL_SECONDS=0 VHDX_THREADS_SECONDS=0 VHDX_CRASH_STATES=4000 MALLOC_PERTURB_=0" # meson fills freed memory otherwise
 
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
@@ -209,10 +208,9 @@ step_fuzz() {
 }
 
 step_sanitizers() {
-    build sanitizers -Dtests=enabled -Dcommand=enabled -Dnbdkit=disabled -Db_sanitize=address,undefined || return
+    build_clang || return
     test_environment=$once
-    suites sanitizers unit model counted threads corpus
-    one_test sanitizers crash_test "--states $small_crash_states"
+    suites clang model counted threads corpus small_crash
 }
 
 step_threads() {
