@@ -1,7 +1,13 @@
 """vhdx convert."""
+import contextlib
+import fcntl
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
@@ -202,12 +208,36 @@ def test_somebody_else_was_faster(vhdx, tmp_path):
 
 def test_progress(vhdx, raw_disk):
     assert vhdx.run("convert", raw_disk, "a.vhdx").stderr == b""
-    assert b"(100.00/100%)" in vhdx.run("convert", "-p", raw_disk, "b.vhdx").stderr
+    assert vhdx.run("convert", "-p", raw_disk, "b.vhdx").stderr == b"", "a bar in a pipe"
     reader, writer = os.pipe()
     vhdx("convert", f"--progress={writer}", raw_disk, "c.vhdx", pass_fds=[writer])
     os.close(writer)
     with os.fdopen(reader) as lines:
         assert lines.read().splitlines()[-1] == "100/100"
+
+
+def on_a_terminal(vhdx, columns, *arguments):
+    """What a terminal of that width is shown on standard error."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    child = vhdx.start(*arguments, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux ends a terminal that nobody holds with EIO
+        while piece := os.read(ours, 4096):
+            shown += piece
+    os.close(ours)
+    assert child.wait(timeout=60) == 0
+    return shown.decode()
+
+
+def test_a_terminal_gets_a_bar_that_fits(vhdx, raw_disk):
+    for columns in 40, 60, 80, 200:
+        shown = on_a_terminal(vhdx, columns, "convert", "-p", "--force", raw_disk, "a.vhdx")
+        last = re.sub(r".*\x1b\[K", "", shown.rstrip("\r\n"))
+        assert re.search(r"100\.00 %  in 0:0\d$", last), shown
+        assert ("[" in last) == (columns >= 60) and len(last) < columns
+    assert on_a_terminal(vhdx, 80, "convert", "-p", "-q", "--force", raw_disk, "a.vhdx") == ""
 
 
 def test_a_full_host_is_said_and_leaves_nothing(vhdx, tmp_path):

@@ -88,6 +88,7 @@ work(void *context, const char *path, void *memory)
     if (result->rc < 0)
         return;
     progress_begin(&progress, job->shared);
+    progress.hides_rate = true; /* the table's bytes mean nothing to anybody */
     result->rc = vhdx_check_storage(storage, &options, take_finding, result,
                                     job->shared->job_count == 1 ? &progress.hook : NULL, &result->summary,
                                     &result->err);

@@ -55,7 +55,7 @@ static const struct shared_line {
     { SHARED_FORMAT, { "format", 'f', "FORMAT", "format of the source: vhdx or raw" } },
     { SHARED_JSON, { "json", OPTION_JSON, NULL, "print one JSON document" } },
     { SHARED_JSON, { "output", OPTION_OUTPUT, "json|human", "the same, as qemu-img spells it" } },
-    { SHARED_PROGRESS, { "progress", 'p', "[FD]", "show progress on stderr, or write lines N/100 to FD" } },
+    { SHARED_PROGRESS, { "progress", 'p', "[FD]", "show progress at once, or write lines N/100 to FD" } },
     { SHARED_QUIET, { "quiet", 'q', NULL, "print errors only" } },
     { SHARED_READ, { "force-share", 'U', NULL, "read even when another program has the file open for writing" } },
     { SHARED_READ, { "ignore-log", OPTION_IGNORE_LOG, NULL, "read the file as it lies, its log not replayed" } },

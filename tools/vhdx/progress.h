@@ -12,14 +12,17 @@
 
 struct progress {
     struct vhdx_progress hook; /* hand its address to the library */
+    bool                 hides_rate; /* set after progress_begin where the job does not report bytes of a disk */
     bool                 shows_bar;
     int                  descriptor; /* for lines, or -1 */
     bool                 has_shown;
-    unsigned             shown;      /* hundredths of a percent */
+    unsigned             shown_percent;  /* on the descriptor */
+    double               shown_share, shown_at; /* of the bar; seconds since `began` */
+    double               seconds_unseen; /* before a bar appears */
     struct timespec      began;
 };
 
-/* A bar when stderr is a terminal or -p was given, never with -q; lines with --progress=FD. */
+/* A bar when stderr is a terminal, at once with -p, never with -q; lines with --progress=FD. */
 void progress_begin(struct progress *progress, const struct shared_options *shared);
 
 /* For jobs of our own: report to the same places. */
