@@ -103,13 +103,14 @@ meson_test() {
     add_counts "$results"
 }
 
-# python_tests FOLDER: pytest over tests/FOLDER, against the programs of gcc's build.
+# python_tests FOLDER [OPTION...]: pytest over tests/FOLDER, against the programs of gcc's build.
 python_tests() {
     local folder=$1 results=$builds/$1.xml log=$builds/$1.log
+    shift
     ls "tests/$folder"/test_*.py >/dev/null 2>&1 || return 0
     rm -f "$results"
     VHDX_BUILD=$PWD/$builds/gcc /usr/bin/python3 -m pytest -q -p no:cacheprovider -n "$jobs" --junitxml="$results" \
-        "tests/$folder" >"$log" 2>&1
+        "$@" "tests/$folder" >"$log" 2>&1
     if [ -f "$results" ]; then
         add_counts "$results"
     else
@@ -191,7 +192,7 @@ step_fs() {
 }
 
 step_hostile() {
-    need_gcc_build && python_tests hostile
+    need_gcc_build && python_tests hostile --dist loadgroup
 }
 
 # clang's warnings, its analysis of locks and its sanitizers, and the fuzzers for a short while each.

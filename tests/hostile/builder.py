@@ -59,6 +59,7 @@ ZERO_TABLES = list(make_zero_tables())
 LONGEST_SKIP = 1 << 16
 
 
+@functools.lru_cache(maxsize=64)
 def crc32c(data):
     register = 0xFFFFFFFF
     stripped = data.rstrip(b"\0")

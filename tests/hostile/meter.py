@@ -8,8 +8,8 @@ import signal
 import sys
 import time
 
-for line in sys.stdin:
-    request = json.loads(line)
+
+def run(request):
     started = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -18,20 +18,23 @@ for line in sys.stdin:
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.execv(request["command"][0], request["command"])
-    ended, status, used = 0, 0, None
-    pause = 0.0005
-    while ended == 0:
-        ended, status, used = os.wait4(child, os.WNOHANG)
-        if ended == 0 and time.monotonic() - started > request["seconds"]:
-            os.kill(child, signal.SIGKILL)
-            ended, status, used = os.wait4(child, 0)
-            status = None
-        elif ended == 0:
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.01)
-    print(json.dumps({
-        "status": None if status is None else os.waitstatus_to_exitcode(status),  # None: it had to be ended
+    is_ended = []
+
+    def end(_number, _frame):
+        os.kill(child, signal.SIGKILL)
+        is_ended.append(True)
+
+    signal.signal(signal.SIGALRM, end)
+    signal.alarm(request["seconds"])
+    _, status, used = os.wait4(child, 0)
+    signal.alarm(0)
+    return {
+        "status": None if is_ended else os.waitstatus_to_exitcode(status),  # None: it had to be ended
         "seconds": time.monotonic() - started,
         "cpu_seconds": used.ru_utime + used.ru_stime,
         "resident": used.ru_maxrss * 1024,
-    }), flush=True)
+    }
+
+
+for line in sys.stdin:
+    print(json.dumps(run(json.loads(line))), flush=True)

@@ -61,6 +61,11 @@ class Case:
     can_convert: bool = True  # its disk fits the file system here
     cpu_seconds: float = 1    # that one verb may take
 
+    @property
+    def is_long(self):
+        """Only what differs from verb to verb is asked: each reads the log once."""
+        return self.cpu_seconds > 1
+
 
 CASES = []
 
