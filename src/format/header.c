@@ -19,6 +19,21 @@
 
 static const uint8_t signature[4] = { 'h', 'e', 'a', 'd' };
 
+void
+vx_header_load(struct vx_header *out, const uint8_t b[VX_HEADER_SIZE])
+{
+    *out = (struct vx_header){
+        .sequence_number = vx_le64(b + 8),
+        .file_write_guid = vx_guid_load(b + 16),
+        .data_write_guid = vx_guid_load(b + 32),
+        .log_guid        = vx_guid_load(b + 48),
+        .log_version     = vx_le16(b + 64),
+        .version         = vx_le16(b + 66),
+        .log_length      = vx_le32(b + 68),
+        .log_offset      = vx_le64(b + 72),
+    };
+}
+
 int
 vx_header_decode(struct vx_header *out, const uint8_t b[VX_HEADER_SIZE], uint64_t at, struct vhdx_error *err)
 {
@@ -32,16 +47,7 @@ vx_header_decode(struct vx_header *out, const uint8_t b[VX_HEADER_SIZE], uint64_
         return vx_fail(err, VHDX_E_BAD_CHECKSUM, VHDX_PART_HEADER, at,
                        "header: checksum is 0x%08" PRIx32 ", expected 0x%08" PRIx32, vx_le32(b + 4), checksum);
 
-    *out = (struct vx_header){
-        .sequence_number = vx_le64(b + 8),
-        .file_write_guid = vx_guid_load(b + 16),
-        .data_write_guid = vx_guid_load(b + 32),
-        .log_guid        = vx_guid_load(b + 48),
-        .log_version     = vx_le16(b + 64),
-        .version         = vx_le16(b + 66),
-        .log_length      = vx_le32(b + 68),
-        .log_offset      = vx_le64(b + 72),
-    };
+    vx_header_load(out, b);
     return VHDX_OK;
 }
 

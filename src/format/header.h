@@ -25,6 +25,9 @@ struct vx_header {
 /* Signature, then checksum, then fields.  `at` is where the bytes came from, for the message only. */
 int vx_header_decode(struct vx_header *out, const uint8_t b[VX_HEADER_SIZE], uint64_t at, struct vhdx_error *err);
 
+/* The fields alone, nothing judged: what a copy that is not valid says. */
+void vx_header_load(struct vx_header *out, const uint8_t b[VX_HEADER_SIZE]);
+
 /* Reserved bytes zero, checksum computed. */
 void vx_header_encode(uint8_t b[VX_HEADER_SIZE], const struct vx_header *header);
 

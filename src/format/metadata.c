@@ -111,6 +111,26 @@ load_entry(const uint8_t *p)
     };
 }
 
+struct vx_metadata_entry
+vx_metadata_slot_load(const uint8_t b[VX_METADATA_TABLE_SIZE], uint32_t index)
+{
+    return load_entry(b + HEADER_SIZE + (size_t)ENTRY_SIZE * index);
+}
+
+const char *
+vx_metadata_item_name(const struct vx_metadata_entry *entry)
+{
+    const struct known_item *known = find_known(entry);
+
+    if (known != NULL)
+        return known->name;
+    if (is_system_item(entry, &vx_guid_item_incomplete))
+        return "incomplete-file marker";
+    if (is_system_item(entry, &vx_guid_item_chs))
+        return "CHS parameters";
+    return is_system_item(entry, &vx_guid_item_pmem_label) ? "PMEM label storage area" : NULL;
+}
+
 /* The one copy there is: what is wrong with it is a broken rule at once. */
 static int
 refuse_table(struct vhdx_error *err, int rule)

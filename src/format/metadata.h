@@ -45,6 +45,10 @@ extern const struct vhdx_guid vx_guid_item_pmem_label;
  * to vx_find_again as it is. */
 int vx_metadata_table_decode(struct vx_metadata_table *out, const uint8_t b[VX_METADATA_TABLE_SIZE], uint64_t at,
                              struct vhdx_error *err);
+/* One slot of the table, nothing judged; also one past EntryCount, which says nothing but what was there once (10.37). */
+struct vx_metadata_entry vx_metadata_slot_load(const uint8_t b[VX_METADATA_TABLE_SIZE], uint32_t index);
+/* Name of a system item ("Virtual Disk ID"), or NULL. */
+const char *vx_metadata_item_name(const struct vx_metadata_entry *entry);
 void vx_metadata_table_encode(uint8_t b[VX_METADATA_TABLE_SIZE], const struct vx_metadata_table *table);
 
 /* The same piece by piece: an empty table, then entries one after another, at most VX_MAX_METADATA_ENTRIES. */

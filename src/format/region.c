@@ -60,21 +60,25 @@ load_region(const uint8_t *p)
     };
 }
 
+void
+vx_region_table_load(struct vx_region_table *out, const uint8_t b[VX_REGION_TABLE_SIZE])
+{
+    uint32_t i;
+
+    out->region_count = vx_le32(b + 8) < VX_MAX_REGIONS ? vx_le32(b + 8) : VX_MAX_REGIONS;
+    for (i = 0; i < out->region_count; i++)
+        out->regions[i] = load_region(b + HEADER_SIZE + ENTRY_SIZE * i);
+}
+
 int
 vx_region_table_decode(struct vx_region_table *out, const uint8_t b[VX_REGION_TABLE_SIZE], uint64_t at,
                        struct vhdx_error *err)
 {
-    uint32_t i;
-    int rc;
+    int rc = check_copy(b, at, err);
 
-    rc = check_copy(b, at, err);
-    if (rc < 0)
-        return rc;
-
-    out->region_count = vx_le32(b + 8);
-    for (i = 0; i < out->region_count; i++)
-        out->regions[i] = load_region(b + HEADER_SIZE + ENTRY_SIZE * i);
-    return VHDX_OK;
+    if (rc == VHDX_OK)
+        vx_region_table_load(out, b);
+    return rc;
 }
 
 void

@@ -37,6 +37,8 @@ struct vx_regions {
 /* Signature, checksum, EntryCount (V55, V58). */
 int vx_region_table_decode(struct vx_region_table *out, const uint8_t b[VX_REGION_TABLE_SIZE], uint64_t at,
                            struct vhdx_error *err);
+/* The entries alone, nothing judged and at most VX_MAX_REGIONS: what a copy that is not valid says. */
+void vx_region_table_load(struct vx_region_table *out, const uint8_t b[VX_REGION_TABLE_SIZE]);
 void vx_region_table_encode(uint8_t b[VX_REGION_TABLE_SIZE], const struct vx_region_table *table);
 
 /* The bytes of a table in which one region lies elsewhere: place and length in its entry and the checksum change, nothing else.

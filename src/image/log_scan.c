@@ -11,12 +11,12 @@
 #define WINDOW_SIZE ((size_t)VX_MIB)
 
 struct scanner {
-    struct vhdx_storage    *storage;
-    const struct vx_header *header;
-    struct vx_log_scan     *scan;
-    size_t                  capacity;
-    uint8_t                *window;        /* the log's bytes from window_at on */
-    uint64_t                window_at, window_length;
+    struct vhdx_storage      *storage;
+    const struct vx_log_ring *ring;
+    vx_take_log_entry         take;
+    void                     *context;
+    uint8_t                  *window;        /* the log's bytes from window_at on */
+    uint64_t                  window_at, window_length;
 };
 
 static bool
@@ -29,8 +29,8 @@ static int
 get_sector(struct scanner *s, uint64_t position, const uint8_t **sector, struct vhdx_error *err)
 {
     if (!is_in_window(s, position)) {
-        size_t got, wanted = (size_t)vx_min_u64(WINDOW_SIZE, s->scan->log_length - position);
-        int    rc = vx_storage_read_prefix(s->storage, s->window, wanted, s->scan->log_offset + position, &got, err);
+        size_t got, wanted = (size_t)vx_min_u64(WINDOW_SIZE, s->ring->length - position);
+        int    rc = vx_storage_read_prefix(s->storage, s->window, wanted, s->ring->file_offset + position, &got, err);
 
         if (rc < 0)
             return rc;
@@ -50,30 +50,92 @@ skip_hole(struct scanner *s, uint64_t *position, struct vhdx_error *err)
 
     if (is_in_window(s, *position))
         return VHDX_OK;
-    rc = vx_storage_next_data(s->storage, s->scan->log_offset + *position, &start, &end, err);
+    rc = vx_storage_next_data(s->storage, s->ring->file_offset + *position, &start, &end, err);
     if (rc == VHDX_OK && start == end)
-        *position = s->scan->log_length;
+        *position = s->ring->length;
     else if (rc == VHDX_OK)
-        *position = vx_max_u64(*position, vx_round_down(start - s->scan->log_offset, VX_LOG_SECTOR));
+        *position = vx_max_u64(*position, vx_round_down(start - s->ring->file_offset, VX_LOG_SECTOR));
     return rc;
 }
 
+/* Check the entry that may begin at `position`; *next is where the next one may begin.  The sectors of an entry, of a
+ * broken one too, never look like an entry's first: they can be passed over. */
 static int
-add_place(struct scanner *s, uint64_t position, const struct vx_log_entry_check *check, struct vhdx_error *err)
+check_entry(struct scanner *s, uint64_t position, uint64_t *next, struct vhdx_error *err)
 {
-    struct vx_log_scan *scan = s->scan;
+    struct vx_log_entry_check check;
+    struct vx_log_found       found = { .position = position, .length_seen = VX_LOG_SECTOR, .check = &check };
+    struct vhdx_guid          own_guid;
+    const uint8_t            *sector;
+    enum vx_log_verdict       verdict;
+    int                       rc = get_sector(s, position, &sector, err);
 
-    if (scan->place_count == s->capacity) {
-        size_t               wanted = s->capacity * 2 + 64;
+    *next = position + VX_LOG_SECTOR;
+    if (rc < 0 || !vx_log_sector_is_entry(sector))
+        return rc;
+    vx_log_entry_header_decode(&check.header, sector);
+    own_guid = check.header.log_guid;
+    verdict = vx_log_entry_check_begin(&check, sector, s->ring->log_guid != NULL ? s->ring->log_guid : &own_guid,
+                                       s->ring->file_offset, s->ring->length);
+    while (verdict == VX_LOG_MORE) {
+        rc = get_sector(s, (position + found.length_seen) % s->ring->length, &sector, err);
+        if (rc < 0)
+            return rc;
+        verdict = vx_log_entry_check_feed(&check, sector);
+        if (verdict != VX_LOG_INVALID)
+            found.length_seen += VX_LOG_SECTOR;
+    }
+    *next = position + found.length_seen;
+    found.is_valid = verdict == VX_LOG_VALID;
+    return s->take(s->context, &found, err);
+}
+
+int
+vx_log_each_entry(struct vhdx_storage *storage, const struct vx_log_ring *ring, vx_take_log_entry take, void *context,
+                  struct vhdx_error *err)
+{
+    struct scanner s = { .storage = storage, .ring = ring, .take = take, .context = context };
+    int            rc = VHDX_OK;
+
+    s.window = vx_alloc(WINDOW_SIZE);
+    if (s.window == NULL)
+        return vx_fail_memory(err, "reading the log");
+    for (uint64_t position = 0; position < ring->length && rc == VHDX_OK;) {
+        rc = skip_hole(&s, &position, err);
+        if (rc == VHDX_OK && position < ring->length)
+            rc = check_entry(&s, position, &position, err);
+    }
+    vx_free(s.window);
+    return rc;
+}
+
+/* --- the valid entries of one log --- */
+
+struct collection {
+    struct vx_log_scan *scan;
+    size_t              capacity;
+};
+
+static int
+add_place(void *context, const struct vx_log_found *found, struct vhdx_error *err)
+{
+    struct collection               *into = context;
+    struct vx_log_scan              *scan = into->scan;
+    const struct vx_log_entry_check *check = found->check;
+
+    if (!found->is_valid)
+        return VHDX_OK;
+    if (scan->place_count == into->capacity) {
+        size_t               wanted = into->capacity * 2 + 64;
         struct vx_log_place *places = vx_realloc_array(scan->places, wanted, sizeof *places);
 
         if (places == NULL)
             return vx_fail_memory(err, "the entries of the log");
         scan->places = places;
-        s->capacity = wanted;
+        into->capacity = wanted;
     }
     scan->places[scan->place_count++] = (struct vx_log_place){
-        .position = (uint32_t)position,
+        .position = (uint32_t)found->position,
         .entry_length = check->header.entry_length,
         .tail = check->header.tail,
         .descriptor_count = check->header.descriptor_count,
@@ -86,51 +148,17 @@ add_place(struct scanner *s, uint64_t position, const struct vx_log_entry_check 
     return VHDX_OK;
 }
 
-/* Check the entry that may begin at `position`; *next is where the next one may begin.  The sectors of an entry, of a
- * broken one too, never look like an entry's first: they can be passed over. */
-static int
-check_entry(struct scanner *s, uint64_t position, uint64_t *next, struct vhdx_error *err)
-{
-    struct vx_log_entry_check check;
-    const uint8_t            *sector;
-    enum vx_log_verdict       verdict;
-    uint64_t                  seen = VX_LOG_SECTOR;
-    int                       rc = get_sector(s, position, &sector, err);
-
-    *next = position + VX_LOG_SECTOR;
-    if (rc < 0 || !vx_log_sector_is_entry(sector))
-        return rc;
-    verdict = vx_log_entry_check_begin(&check, sector, &s->header->log_guid, s->scan->log_offset,
-                                       s->scan->log_length);
-    while (verdict == VX_LOG_MORE) {
-        rc = get_sector(s, (position + seen) % s->scan->log_length, &sector, err);
-        if (rc < 0)
-            return rc;
-        verdict = vx_log_entry_check_feed(&check, sector);
-        if (verdict != VX_LOG_INVALID)
-            seen += VX_LOG_SECTOR;
-    }
-    *next = position + seen;
-    return verdict == VX_LOG_VALID ? add_place(s, position, &check, err) : VHDX_OK;
-}
-
 int
 vx_log_scan(struct vx_log_scan *out, struct vhdx_storage *storage, const struct vx_header *header,
             uint64_t log_length, uint64_t file_length, struct vx_findings *findings, struct vhdx_error *err)
 {
-    struct scanner s = { .storage = storage, .header = header, .scan = out };
-    int            rc = VHDX_OK;
+    const struct vx_log_ring ring = { .file_offset = header->log_offset, .length = log_length,
+                                      .log_guid = &header->log_guid };
+    struct collection        into = { .scan = out };
+    int                      rc;
 
     *out = (struct vx_log_scan){ .log_offset = header->log_offset, .log_length = log_length };
-    s.window = vx_alloc(WINDOW_SIZE);
-    if (s.window == NULL)
-        return vx_fail_memory(err, "reading the log");
-    for (uint64_t position = 0; position < log_length && rc == VHDX_OK;) {
-        rc = skip_hole(&s, &position, err);
-        if (rc == VHDX_OK && position < log_length)
-            rc = check_entry(&s, position, &position, err);
-    }
-    vx_free(s.window);
+    rc = vx_log_each_entry(storage, &ring, add_place, &into, err);
     if (rc < 0) {
         vx_log_scan_free(out);
         return rc;

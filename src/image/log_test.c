@@ -227,6 +227,55 @@ a_torn_entry_hides_nothing(void **state)
     }
 }
 
+struct tally {
+    struct fixture *f;
+    unsigned        valid, broken, of_this_log;
+    uint64_t        broken_seen; /* bytes of the last broken one that held together */
+};
+
+static int
+count_entry(void *context, const struct vx_log_found *found, struct vhdx_error *err)
+{
+    struct tally *tally = context;
+
+    (void)err;
+    tally->valid += found->is_valid;
+    tally->broken += !found->is_valid;
+    tally->of_this_log += vhdx_guid_equal(&found->check->header.log_guid, &tally->f->log.guid);
+    if (!found->is_valid)
+        tally->broken_seen = found->length_seen;
+    return VHDX_OK;
+}
+
+/* Entries of a session before lie in the ring until they are written over; a walk without a GUID finds them, broken ones too. */
+static void
+walks_what_is_left_of_others(void **state)
+{
+    struct fixture     f = make(VX_MIB);
+    struct tally       any = { .f = &f }, own = { .f = &f };
+    struct vx_log_ring ring = { .file_offset = AT, .length = VX_MIB };
+
+    (void)state;
+    append(&f, 2, 1);
+    vx_log_commit_entry(&f.log);
+    append(&f, 3, 2);
+    assert_int_equal(vx_storage_write(f.storage, "torn", 4, AT + 6 * VX_LOG_SECTOR + 99, NULL), VHDX_OK);
+    vx_log_destroy(&f.log);
+    f.log = (struct vx_log){ .is_started = false };
+    assert_int_equal(vx_log_start(&f.log, f.storage, AT, VX_MIB, &f.lengths, NULL), VHDX_OK);
+
+    assert_int_equal(vx_log_each_entry(f.storage, &ring, count_entry, &any, NULL), VHDX_OK);
+    assert_int_equal(any.valid, 2); /* the new session's empty one, and that of two pages */
+    assert_int_equal(any.broken, 1);
+    assert_int_equal(any.broken_seen, 3 * VX_LOG_SECTOR); /* with its last sector the checksum tells */
+    assert_int_equal(any.of_this_log, 1);
+    ring.log_guid = &f.log.guid;
+    assert_int_equal(vx_log_each_entry(f.storage, &ring, count_entry, &own, NULL), VHDX_OK);
+    assert_int_equal(own.valid, 1);
+    assert_int_equal(own.broken, 2);
+    end(&f);
+}
+
 static void
 numbers_end(void **state)
 {
@@ -249,6 +298,7 @@ main(void)
         cmocka_unit_test(the_tail_follows_flushes),
         cmocka_unit_test(goes_around),
         cmocka_unit_test(a_torn_entry_hides_nothing),
+        cmocka_unit_test(walks_what_is_left_of_others),
         cmocka_unit_test(numbers_end),
     };
 

@@ -17,13 +17,9 @@
 
 /* --- walking the descriptors --- */
 
-/* One descriptor of an entry to be replayed; data_offset is where its data sector lies in the file. */
-typedef int (*visit)(void *context, const struct vx_log_descriptor *descriptor, uint64_t data_offset,
-                     struct vhdx_error *err);
-
-static int
-walk_entry(struct vhdx_storage *storage, const struct vx_log_scan *scan, const struct vx_log_place *place,
-           visit each, void *context, struct vhdx_error *err)
+int
+vx_log_each_descriptor(struct vhdx_storage *storage, const struct vx_log_scan *scan, const struct vx_log_place *place,
+                       vx_take_log_descriptor take, void *context, struct vhdx_error *err)
 {
     uint64_t data_at = vx_log_descriptor_area_size(place->descriptor_count);
     uint8_t  sector[VX_LOG_SECTOR];
@@ -44,7 +40,7 @@ walk_entry(struct vhdx_storage *storage, const struct vx_log_scan *scan, const s
         if (!vx_log_descriptor_decode(&descriptor, sector + at % VX_LOG_SECTOR))
             return vx_fail(err, VHDX_E_BAD_LOG, VHDX_PART_LOG, scan->log_offset + ring_at,
                            "the log changed while it was read");
-        rc = each(context, &descriptor, scan->log_offset + (place->position + data_at) % scan->log_length, err);
+        rc = take(context, &descriptor, scan->log_offset + (place->position + data_at) % scan->log_length, err);
         if (rc < 0)
             return rc;
         if (!descriptor.is_zero)
@@ -66,13 +62,14 @@ first_to_replay(const struct vx_log_scan *scan)
 }
 
 static int
-walk(struct vhdx_storage *storage, const struct vx_log_scan *scan, visit each, void *context, struct vhdx_error *err)
+walk(struct vhdx_storage *storage, const struct vx_log_scan *scan, vx_take_log_descriptor take, void *context,
+     struct vhdx_error *err)
 {
     uint32_t index = first_to_replay(scan);
     int      rc;
 
     for (;;) {
-        rc = walk_entry(storage, scan, &scan->places[index], each, context, err);
+        rc = vx_log_each_descriptor(storage, scan, &scan->places[index], take, context, err);
         if (rc < 0 || index == scan->head_index)
             return rc;
         index = scan->places[index].next;

@@ -9,6 +9,7 @@
 
 #include "format/findings.h"
 #include "format/header.h"
+#include "format/log_entry.h"
 #include "format/log_sequence.h"
 
 struct vx_log_scan {
@@ -18,6 +19,33 @@ struct vx_log_scan {
     bool                 has_active;
     uint64_t             log_offset, log_length;
 };
+
+/* Where a log lies, and whose entries are asked for. */
+struct vx_log_ring {
+    uint64_t                file_offset, length; /* length a multiple of 4 KiB; their sum does not wrap */
+    const struct vhdx_guid *log_guid;            /* NULL: entries of any session, stale ones too */
+};
+
+/* What begins like an entry.  Borrowed for the call. */
+struct vx_log_found {
+    uint64_t                         position;    /* from the start of the log */
+    bool                             is_valid;    /* E1 to E13 hold (E2 as asked) */
+    uint64_t                         length_seen; /* bytes that were looked at and good; of a valid entry, all */
+    const struct vx_log_entry_check *check;       /* the header is decoded in any case */
+};
+typedef int (*vx_take_log_entry)(void *context, const struct vx_log_found *found, struct vhdx_error *err);
+
+/* Every entry of a ring in rising order of position, broken ones too.  Bounded memory, each sector read a bounded number of
+ * times.  Ends with what `take` returns below 0. */
+int vx_log_each_entry(struct vhdx_storage *storage, const struct vx_log_ring *ring, vx_take_log_entry take, void *context,
+                      struct vhdx_error *err);
+
+/* Every descriptor of an entry that was valid; of the scan the log's place counts, of the place position and descriptor_count.
+ * data_offset is where its data sector lies in the file. */
+typedef int (*vx_take_log_descriptor)(void *context, const struct vx_log_descriptor *descriptor, uint64_t data_offset,
+                                      struct vhdx_error *err);
+int vx_log_each_descriptor(struct vhdx_storage *storage, const struct vx_log_scan *scan, const struct vx_log_place *place,
+                           vx_take_log_descriptor take, void *context, struct vhdx_error *err);
 
 /* Read the log of `header` and find the active sequence (V30 is reported when there is none).  Bounded memory: 1 MiB of
  * buffer and 64 bytes per valid entry.  log_length may be smaller than the header's (tests). */
