@@ -218,6 +218,17 @@ int vhdx_disk_get_info(struct vhdx_disk *disk, unsigned depth, struct vhdx_info 
 /* File name of layer `depth`, as it was opened.  Lives as long as the disk. */
 const char *vhdx_disk_layer_name(const struct vhdx_disk *disk, unsigned depth);
 
+/*
+ * The disk as its parent at `depth` shows it: what a guest saw when the layers above were not there yet.  Read-only;
+ * layer 0 of what comes out is layer `depth` of the disk.
+ *
+ *   out      borrows everything from `disk`: the caller closes it with vhdx_disk_close, before the disk
+ *   depth    from 1, the parent, to vhdx_disk_layer_count - 1, the base
+ *   errors   VHDX_E_INVALID (no such parent), _NO_MEMORY
+ *   threads  any number, also beside writers of the disk: parents do not change
+ */
+int vhdx_disk_open_layer(struct vhdx_disk **out, const struct vhdx_disk *disk, unsigned depth, struct vhdx_error *err);
+
 /* The version of the library that runs, "0.1.0". */
 const char *vhdx_version(void);
 

@@ -17,11 +17,12 @@ struct vx_layer {
 
 struct vhdx_disk {
     /* Set by open, never changed. */
-    struct vx_layer *layers; /* owned */
+    struct vx_layer *layers; /* owned, unless borrows_layers */
     unsigned         layer_count;
     unsigned         layer_capacity;
     uint64_t         size;
     bool             is_writable;
+    bool             borrows_layers; /* a view of another disk's parents */
     bool             lacks_parent; /* opened with NO_PARENTS: the last layer asks for one that is not there */
 };
 

@@ -419,6 +419,39 @@ take_back(struct vhdx_storage *storage)
 }
 
 /* Three layers: what the top lacks lies in the middle, what that lacks in the base; past the base's end are zeros. */
+/* Of the chain below: the top wrote 3 at 5 MiB, the middle 2 at 1 MiB + 3 and zeros at 2 MiB, the base is half as long. */
+static void
+shows_its_layers(struct vhdx_disk *disk)
+{
+    struct vhdx_disk  *middle, *base, *none = NULL;
+    struct vhdx_extent extent;
+    struct vhdx_info   info;
+    uint8_t            byte = 4;
+    size_t             count;
+
+    assert_int_equal(vhdx_disk_open_layer(&none, disk, 0, NULL), VHDX_E_INVALID);
+    assert_int_equal(vhdx_disk_open_layer(&none, disk, 3, NULL), VHDX_E_INVALID);
+    assert_int_equal(vhdx_disk_open_layer(&middle, disk, 1, NULL), VHDX_OK);
+    assert_int_equal(vhdx_disk_open_layer(&base, disk, 2, NULL), VHDX_OK);
+    assert_true(vhdx_disk_size(middle) == SIZE && vhdx_disk_size(base) == 4 * VX_MIB);
+    assert_int_equal(vhdx_disk_layer_count(middle), 2);
+    assert_string_equal(vhdx_disk_layer_name(middle, 1), vhdx_disk_layer_name(disk, 2));
+    assert_int_equal(byte_at(middle, 5 * VX_MIB), 0);
+    assert_int_equal(byte_at(middle, VX_MIB + 3), 2);
+    assert_int_equal(byte_at(middle, 2 * VX_MIB), 0);
+    assert_int_equal(byte_at(base, VX_MIB + 3), 1);
+    assert_int_equal(byte_at(base, 2 * VX_MIB), 1);
+    assert_int_equal(vhdx_disk_read(base, &byte, 1, 4 * VX_MIB, NULL), VHDX_E_RANGE);
+    assert_int_equal(vhdx_disk_write(middle, &byte, 1, 0, NULL), VHDX_E_READ_ONLY);
+    assert_int_equal(vhdx_disk_resolve(middle, 0, 1, &extent, 1, &count, NULL), VHDX_OK);
+    assert_int_equal(extent.depth, 1);
+    assert_int_equal(vhdx_disk_get_info(middle, 0, &info, NULL), VHDX_OK);
+    assert_true(info.type == VHDX_TYPE_DIFFERENCING && !info.is_writable);
+    assert_int_equal(vhdx_disk_close(middle, NULL), VHDX_OK);
+    assert_int_equal(vhdx_disk_close(base, NULL), VHDX_OK);
+    assert_int_equal(byte_at(disk, 5 * VX_MIB), 3); /* still open */
+}
+
 static void
 reads_through_its_parents(void **state)
 {
@@ -462,6 +495,7 @@ reads_through_its_parents(void **state)
     assert_int_equal(extents[3].depth, 1);
     assert_int_equal(extents[3].flags, VHDX_EXTENT_ZERO | VHDX_EXTENT_PRESENT);
     assert_true(extents[3].guest_offset == 2 * VX_MIB && extents[3].length == VX_MIB);
+    shows_its_layers(disk);
     assert_int_equal(vhdx_disk_close(disk, NULL), VHDX_OK);
     take_back(base);
     take_back(middle);

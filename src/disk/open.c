@@ -48,6 +48,10 @@ vhdx_disk_close(struct vhdx_disk *disk, struct vhdx_error *err)
 
     if (disk == NULL)
         return VHDX_OK;
+    if (disk->borrows_layers) {
+        vx_free(disk);
+        return VHDX_OK;
+    }
     if (disk->is_writable && disk->layers[0].image == NULL)
         rc = vx_storage_flush(disk->layers[0].storage, err);
     if (rc == VHDX_OK)
@@ -361,4 +365,24 @@ vhdx_disk_open_descriptor(struct vhdx_disk **out, int descriptor, const char *na
     if (rc < 0)
         vhdx_storage_close(storage);
     return rc;
+}
+
+int
+vhdx_disk_open_layer(struct vhdx_disk **out, const struct vhdx_disk *disk, unsigned depth, struct vhdx_error *err)
+{
+    struct vhdx_disk *view;
+
+    if (depth == 0 || depth >= disk->layer_count)
+        return vx_fail(err, VHDX_E_INVALID, VHDX_PART_CHAIN, VHDX_NO_OFFSET, "the disk has %u parents, none at depth %u",
+                       disk->layer_count - 1, depth);
+    view = vx_alloc_zeroed(1, sizeof *view);
+    if (view == NULL)
+        return vx_fail_memory(err, "a disk");
+    view->layers = disk->layers + depth;
+    view->layer_count = disk->layer_count - depth;
+    view->size = view->layers[0].size;
+    view->borrows_layers = true;
+    view->lacks_parent = disk->lacks_parent;
+    *out = view;
+    return VHDX_OK;
 }
