@@ -9,6 +9,7 @@
 
 #include "chain.h"
 #include "files.h"
+#include "info_document.h"
 #include "jobs.h"
 #include "json.h"
 #include "message.h"
@@ -31,10 +32,7 @@ static const struct option_line lines[] = {
 struct result {
     int               rc;
     struct vhdx_error err;
-    struct vhdx_info  info;
-    uint64_t          allocated_size;
-    struct vhdx_parent_place parent;
-    struct vhdx_error        parent_error; /* code 0: its parent was found, or it needs none */
+    struct info_facts facts;
 };
 
 struct info_job {
@@ -65,122 +63,18 @@ work(void *context, const char *path, void *memory)
     struct info_job *job = context;
     struct result *result = memory;
 
-    result->rc = read_info(&result->info, path, job->shared, &result->err);
-    result->allocated_size = file_allocated_size(path);
-    if (result->rc == 0 && result->info.type == VHDX_TYPE_DIFFERENCING && !job->shared->no_parents
-        && vhdx_find_parent(path, options_for_reading(job->shared).flags, chain_policy(), &result->parent,
-                            &result->parent_error) == 0)
-        result->parent_error.code = 0;
-}
-
-static const char *
-type_name(enum vhdx_image_type type)
-{
-    static const char *const names[] = {
-        [VHDX_TYPE_DYNAMIC] = "dynamic",
-        [VHDX_TYPE_FIXED] = "fixed",
-        [VHDX_TYPE_DIFFERENCING] = "differencing",
-    };
-
-    return names[type];
-}
-
-static struct json_object *
-add_object(struct json_object *parent, const char *key)
-{
-    struct json_object *object = need_memory(json_object_new_object());
-
-    json_object_object_add(parent, key, object);
-    return object;
-}
-
-static void
-add_region(struct json_object *document, const char *key, uint64_t file_offset, uint64_t length)
-{
-    struct json_object *region = add_object(document, key);
-
-    json_add_number(region, "offset", file_offset);
-    json_add_number(region, "length", length);
-}
-
-static void
-add_parent(struct json_object *document, const struct vhdx_info *info)
-{
-    struct json_object *locator = add_object(document, "parent-locator");
-
-    json_add_guid(locator, "parent-linkage", &info->parent_linkage);
-    json_add_guid(locator, "parent-linkage2", &info->parent_linkage2);
-    json_add_text(locator, "relative-path", info->parent_relative_path);
-    json_add_text(locator, "volume-path", info->parent_volume_path);
-    json_add_text(locator, "absolute-win32-path", info->parent_absolute_path);
-}
-
-/* Where the parent was found, in qemu-img's words, or why not. */
-static void
-add_place(struct json_object *document, const struct result *result)
-{
-    if (result->parent.path[0] != '\0') {
-        json_add_text(document, "backing-filename", result->parent.path);
-        json_add_text(document, "full-backing-filename", result->parent.path);
-        json_add_text(document, "backing-filename-format", "vhdx");
-    } else if (result->parent_error.code != 0) {
-        json_object_object_add(document, "parent-error", json_error(&result->parent_error));
-    }
-}
-
-/* What only a VHDX has. */
-static void
-add_vhdx(struct json_object *document, const struct vhdx_info *info)
-{
-    struct json_object *log;
-
-    json_add_number(document, "cluster-size", info->block_size);
-    json_add_bool(document, "dirty-flag", info->is_dirty);
-    json_add_text(document, "type", type_name(info->type));
-    json_add_number(document, "block-count", info->payload_block_count);
-    json_add_guid(document, "disk-id", &info->disk_id);
-    json_add_guid(document, "file-write-guid", &info->file_write_guid);
-    json_add_guid(document, "data-write-guid", &info->data_write_guid);
-    json_add_number(document, "header-sequence-number", info->header_sequence_number);
-    json_add_text(document, "creator", info->creator);
-
-    log = add_object(document, "log");
-    json_add_guid(log, "guid", &info->log_guid);
-    json_add_number(log, "offset", info->log_offset);
-    json_add_number(log, "length", info->log_length);
-    json_add_bool(log, "ignored", info->log_was_ignored);
-    add_region(document, "bat", info->bat_offset, info->bat_length);
-    add_region(document, "metadata", info->metadata_offset, info->metadata_length);
-    if (info->type == VHDX_TYPE_DIFFERENCING)
-        add_parent(document, info);
+    result->rc = read_info(&result->facts.info, path, job->shared, &result->err);
+    result->facts.allocated_size = file_allocated_size(path);
+    if (result->rc == 0 && result->facts.info.type == VHDX_TYPE_DIFFERENCING && !job->shared->no_parents
+        && vhdx_find_parent(path, options_for_reading(job->shared).flags, chain_policy(), &result->facts.parent,
+                            &result->facts.parent_error) == 0)
+        result->facts.parent_error.code = 0;
 }
 
 static struct json_object *
 make_document(const char *path, const struct result *result)
 {
-    const struct vhdx_info *info = &result->info;
-    struct json_object *document, *findings;
-
-    if (result->rc < 0)
-        return json_failure(path, &result->err);
-    document = json_document();
-    json_add_number(document, "virtual-size", info->virtual_size);
-    json_add_text(document, "filename", path);
-    json_add_text(document, "format", info->format == VHDX_FORMAT_RAW ? "raw" : "vhdx");
-    json_add_number(document, "actual-size", result->allocated_size);
-    json_add_number(document, "file-size", info->file_size);
-    json_add_number(document, "logical-sector-size", info->logical_sector_size);
-    json_add_number(document, "physical-sector-size", info->physical_sector_size);
-    if (info->format == VHDX_FORMAT_RAW)
-        return document;
-
-    add_vhdx(document, info);
-    add_place(document, result);
-    findings = add_object(document, "findings");
-    json_add_number(findings, "count", info->finding_count);
-    if (info->finding_count > 0)
-        json_object_object_add(findings, "worst", json_error(&info->worst_finding));
-    return document;
+    return result->rc < 0 ? json_failure(path, &result->err) : info_document(path, &result->facts);
 }
 
 static void
@@ -238,7 +132,7 @@ print_vhdx(const char *path, const struct vhdx_info *info)
     char text[SIZE_TEXT_SIZE];
 
     printf("cluster_size: %" PRIu32 "\n", info->block_size);
-    printf("type: %s\n", type_name(info->type));
+    printf("type: %s\n", info_type_name(info->type));
     printf("blocks: %" PRIu64 " of %s\n", info->payload_block_count, size_short(text, info->block_size));
     printf("sectors: %" PRIu32 " bytes logical, %" PRIu32 " physical\n", info->logical_sector_size,
            info->physical_sector_size);
@@ -263,19 +157,19 @@ print_vhdx(const char *path, const struct vhdx_info *info)
 static void
 print_human(const char *path, const struct result *result)
 {
-    const struct vhdx_info *info = &result->info;
+    const struct vhdx_info *info = &result->facts.info;
     char text[SIZE_TEXT_SIZE];
 
     print_text("image", path);
     printf("file format: %s\n", info->format == VHDX_FORMAT_RAW ? "raw" : "vhdx");
     printf("virtual size: %s\n", size_long(text, info->virtual_size));
-    printf("disk size: %s\n", size_short(text, result->allocated_size));
+    printf("disk size: %s\n", size_short(text, result->facts.allocated_size));
     printf("file length: %s\n", size_long(text, info->file_size));
     if (info->format != VHDX_FORMAT_RAW)
         print_vhdx(path, info);
-    print_text("parent, found at", result->parent.path);
-    if (result->parent_error.code != 0)
-        print_text("parent, not found", result->parent_error.message);
+    print_text("parent, found at", result->facts.parent.path);
+    if (result->facts.parent_error.code != 0)
+        print_text("parent, not found", result->facts.parent_error.message);
 }
 
 static int
@@ -304,20 +198,20 @@ static int
 tell_chain(struct info_job *job, const char *path)
 {
     struct result *result = need_memory(calloc(1, sizeof(*result)));
-    char name[sizeof(result->parent.path)];
+    char name[sizeof(result->facts.parent.path)];
     int status = STATUS_GOOD;
 
     for (unsigned depth = 0; depth < CHAIN_LIMIT; depth++) {
         *result = (struct result){ .rc = 0 };
         work(job, path, result);
         status |= report(job, path, result);
-        if (result->rc == 0 && result->parent_error.code != 0) {
-            message_error(path, &result->parent_error);
+        if (result->rc == 0 && result->facts.parent_error.code != 0) {
+            message_error(path, &result->facts.parent_error);
             status = STATUS_FAILED;
         }
-        if (result->rc < 0 || result->parent.path[0] == '\0')
+        if (result->rc < 0 || result->facts.parent.path[0] == '\0')
             break;
-        strcpy(name, result->parent.path);
+        strcpy(name, result->facts.parent.path);
         path = name;
     }
     free(result);
@@ -339,7 +233,7 @@ answer(const char *what, const char *path, const struct shared_options *shared)
     if (strcmp(what, "dirty") == 0)
         is_so = info.is_dirty;
     else
-        is_so = info.format == VHDX_FORMAT_VHDX && strcmp(what, type_name(info.type)) == 0;
+        is_so = info.format == VHDX_FORMAT_VHDX && strcmp(what, info_type_name(info.type)) == 0;
     return is_so ? STATUS_GOOD : 2;
 }
 
