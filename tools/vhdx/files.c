@@ -34,6 +34,7 @@ watch_signals(const char *path)
 
     snprintf(unfinished_path, sizeof(unfinished_path), "%s", path);
     has_unfinished = 1;
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the length of files is an error of the write that meets it */
     for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
         struct sigaction old;
 

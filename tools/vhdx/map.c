@@ -1,15 +1,92 @@
-/* vhdx map: where the bytes of the disk lie, through the chain; with --parents=none in its own file alone. */
+/* vhdx map: where the bytes of the disk lie, through the chain; with --parents=none in its own file alone.  As a table, as
+ * JSON, or as pictures. */
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include <vhdx/disk.h>
 
+#include "files.h"
 #include "json.h"
 #include "message.h"
+#include "picture.h"
 #include "text.h"
 #include "verbs.h"
 
 #define EXTENTS_AT_ONCE 512
+
+enum { OPTION_SVG = 256, OPTION_HTML, OPTION_TERM, OPTION_FORCE };
+
+static const struct option_line lines[] = {
+    { "svg", OPTION_SVG, "FILE", "draw the disk and its file as an SVG picture" },
+    { "html", OPTION_HTML, "FILE", "the same as a page that tells what the pointer is on" },
+    { "term", OPTION_TERM, NULL, "draw the disk on the terminal" },
+    { "force", OPTION_FORCE, NULL, "write over an existing FILE" },
+    { 0 },
+};
+
+struct mapping {
+    const struct shared_options *shared;
+    const char                  *path;
+    struct vhdx_disk            *disk;
+    bool                         is_raw;
+    const char                  *svg_path, *html_path; /* or NULL */
+    bool                         wants_terminal, may_replace;
+    const char                  *failed_path; /* whose error it is: FILE, or a picture's */
+};
+
+/* --- extents --- */
+
+/* Gets extents, in order; pieces that the library had to cut because its array was full are joined again. */
+typedef void (*take_extent)(void *context, const struct vhdx_extent *extent);
+
+static bool
+continues(const struct vhdx_extent *first, const struct vhdx_extent *second)
+{
+    if (first->depth != second->depth || first->flags != second->flags)
+        return false;
+    return (first->flags & VHDX_EXTENT_DATA) == 0 || first->file_offset + first->length == second->file_offset;
+}
+
+static void
+join_or_take(struct vhdx_extent *pending, const struct vhdx_extent *extent, take_extent take, void *context)
+{
+    if (pending->length > 0 && continues(pending, extent)) {
+        pending->length += extent->length;
+        return;
+    }
+    if (pending->length > 0)
+        take(context, pending);
+    *pending = *extent;
+}
+
+/* A VHDX shows how its blocks lie; a raw file has no blocks, so there the host's holes are shown. */
+static int
+walk(const struct mapping *mapping, take_extent take, void *context, struct vhdx_error *err)
+{
+    struct vhdx_extent extents[EXTENTS_AT_ONCE], pending = { .length = 0 };
+    uint64_t size = vhdx_disk_size(mapping->disk), guest_offset = 0;
+    int (*resolve)(struct vhdx_disk *, uint64_t, uint64_t, struct vhdx_extent *, size_t, size_t *,
+                   struct vhdx_error *) = mapping->is_raw ? vhdx_disk_resolve_sparse : vhdx_disk_resolve;
+
+    while (guest_offset < size) {
+        size_t count;
+        int rc = resolve(mapping->disk, guest_offset, size - guest_offset, extents, EXTENTS_AT_ONCE, &count, err);
+
+        if (rc < 0)
+            return rc;
+        for (size_t i = 0; i < count; i++)
+            join_or_take(&pending, &extents[i], take, context);
+        guest_offset = extents[count - 1].guest_offset + extents[count - 1].length;
+    }
+    if (pending.length > 0)
+        take(context, &pending);
+    return VHDX_OK;
+}
+
+/* --- as rows --- */
 
 static struct json_object *
 make_element(const struct vhdx_extent *extent)
@@ -28,12 +105,10 @@ make_element(const struct vhdx_extent *extent)
     return element;
 }
 
-/* Where extents go, in order; pieces that the library had to cut because its array was full are joined again. */
 struct printer {
-    struct vhdx_disk  *disk;
-    bool               is_json;
-    struct json_list   list;
-    struct vhdx_extent pending;
+    struct vhdx_disk *disk;
+    bool              is_json;
+    struct json_list  list;
 };
 
 static const char *
@@ -58,75 +133,142 @@ print_row(const struct printer *printer, const struct vhdx_extent *extent)
 }
 
 static void
-print_pending(struct printer *printer)
+print_extent(void *context, const struct vhdx_extent *extent)
 {
-    if (printer->pending.length == 0)
-        return;
+    struct printer *printer = context;
+
     if (printer->is_json)
-        json_list_add(&printer->list, make_element(&printer->pending));
+        json_list_add(&printer->list, make_element(extent));
     else
-        print_row(printer, &printer->pending);
+        print_row(printer, extent);
 }
 
-static bool
-continues(const struct vhdx_extent *first, const struct vhdx_extent *second)
+static int
+print_map(const struct mapping *mapping, struct vhdx_error *err)
 {
-    if (first->depth != second->depth || first->flags != second->flags)
-        return false;
-    return (first->flags & VHDX_EXTENT_DATA) == 0 || first->file_offset + first->length == second->file_offset;
+    struct printer printer = { .disk = mapping->disk, .is_json = mapping->shared->json };
+    int rc;
+
+    if (printer.is_json)
+        json_list_begin(&printer.list, true, true);
+    else
+        printf("%-17s %-17s %-12s %-17s %s\n", "Offset", "Length", "Kind", "Mapped to", "File");
+    rc = walk(mapping, print_extent, &printer, err);
+    if (!printer.is_json)
+        return rc;
+    if (rc < 0) /* what was printed cannot be taken back: the error is the array's last element */
+        json_list_add(&printer.list, json_failure(mapping->path, err));
+    json_list_end(&printer.list);
+    return rc;
+}
+
+/* --- as pictures --- */
+
+typedef void (*draw_picture)(FILE *stream, const struct picture *picture);
+
+static int
+write_file(const char *path, const struct picture *picture, draw_picture draw, struct vhdx_error *err)
+{
+    int descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    FILE *stream = descriptor < 0 ? NULL : fdopen(descriptor, "w");
+    bool is_good;
+
+    if (stream == NULL) {
+        int system_errno = errno;
+
+        if (descriptor >= 0)
+            close(descriptor);
+        return fail_errno(err, system_errno, "making %s", path);
+    }
+    draw(stream, picture);
+    is_good = fflush(stream) == 0 && fsync(descriptor) == 0;
+    if (fclose(stream) == 0 && is_good)
+        return VHDX_OK;
+    return fail_errno(err, errno, "writing %s", path);
+}
+
+static int
+make_file(struct mapping *mapping, const char *path, const struct picture *picture, draw_picture draw,
+          struct vhdx_error *err)
+{
+    struct target target;
+    int rc;
+
+    mapping->failed_path = path;
+    rc = target_begin(&target, path, mapping->disk, mapping->may_replace, mapping->shared, err);
+
+    if (rc < 0)
+        return rc;
+    if (target.is_device)
+        return fail(err, VHDX_E_INVALID, "%s is a block device, no place for a picture", path);
+    rc = write_file(target.working_path, picture, draw, err);
+    if (rc == 0)
+        rc = target_commit(&target, err);
+    if (rc < 0)
+        target_abandon(&target);
+    return rc;
 }
 
 static void
-take_extent(struct printer *printer, const struct vhdx_extent *extent)
+take_for_picture(void *context, const struct vhdx_extent *extent)
 {
-    if (printer->pending.length > 0 && continues(&printer->pending, extent)) {
-        printer->pending.length += extent->length;
-        return;
-    }
-    print_pending(printer);
-    printer->pending = *extent;
-}
-
-/* A VHDX shows how its blocks lie; a raw file has no blocks, so there the host's holes are shown. */
-static int
-walk(struct printer *printer, bool is_raw, struct vhdx_error *err)
-{
-    struct vhdx_extent extents[EXTENTS_AT_ONCE];
-    uint64_t size = vhdx_disk_size(printer->disk), guest_offset = 0;
-    int (*resolve)(struct vhdx_disk *, uint64_t, uint64_t, struct vhdx_extent *, size_t, size_t *,
-                   struct vhdx_error *) = is_raw ? vhdx_disk_resolve_sparse : vhdx_disk_resolve;
-
-    while (guest_offset < size) {
-        size_t count;
-        int rc;
-
-        rc = resolve(printer->disk, guest_offset, size - guest_offset, extents, EXTENTS_AT_ONCE, &count, err);
-        if (rc < 0)
-            return rc;
-        for (size_t i = 0; i < count; i++)
-            take_extent(printer, &extents[i]);
-        guest_offset = extents[count - 1].guest_offset + extents[count - 1].length;
-    }
-    print_pending(printer);
-    return VHDX_OK;
+    picture_take(context, extent);
 }
 
 static int
-print_map(struct printer *printer, bool is_raw, const char *path, struct vhdx_error *err)
+draw_all(struct mapping *mapping, struct picture *picture, struct vhdx_error *err)
 {
-    int rc;
+    int rc = walk(mapping, take_for_picture, picture, err);
 
-    if (printer->is_json)
-        json_list_begin(&printer->list, true, true);
-    else
-        printf("%-17s %-17s %-12s %-17s %s\n", "Offset", "Length", "Kind", "Mapped to", "File");
-    rc = walk(printer, is_raw, err);
-    if (!printer->is_json)
-        return rc;
-    if (rc < 0) /* what was printed cannot be taken back: the error is the array's last element */
-        json_list_add(&printer->list, json_failure(path, err));
-    json_list_end(&printer->list);
+    picture_finish(picture);
+    if (rc == 0 && mapping->svg_path != NULL)
+        rc = make_file(mapping, mapping->svg_path, picture, picture_draw_svg, err);
+    if (rc == 0 && mapping->html_path != NULL)
+        rc = make_file(mapping, mapping->html_path, picture, picture_draw_html, err);
+    if (rc == 0 && mapping->wants_terminal)
+        picture_draw_terminal(stdout, picture);
     return rc;
+}
+
+static int
+draw_pictures(struct mapping *mapping, struct vhdx_error *err)
+{
+    struct picture picture;
+    int rc = picture_begin(&picture, mapping->disk, mapping->path, err);
+
+    if (rc < 0)
+        return rc;
+    rc = draw_all(mapping, &picture, err);
+    picture_end(&picture);
+    return rc;
+}
+
+/* --- the verb --- */
+
+static bool
+wants_pictures(const struct mapping *mapping)
+{
+    return mapping->svg_path != NULL || mapping->html_path != NULL || mapping->wants_terminal;
+}
+
+static void
+read_options(struct option_reader *reader, struct mapping *mapping)
+{
+    const char *argument;
+    int letter;
+
+    while ((letter = options_next(reader, &argument)) != OPTION_END) {
+        if (letter == OPTION_SVG)
+            mapping->svg_path = argument;
+        else if (letter == OPTION_HTML)
+            mapping->html_path = argument;
+        else if (letter == OPTION_TERM)
+            mapping->wants_terminal = true;
+        else
+            mapping->may_replace = true;
+    }
+    if (mapping->shared->json && wants_pictures(mapping))
+        usage_error(reader, "--json and pictures do not go together");
 }
 
 static int
@@ -135,30 +277,29 @@ run_map(const struct verb *verb, int argc, char **argv)
     struct option_reader reader;
     struct shared_options shared;
     struct vhdx_open_options open_options;
-    struct printer printer = { 0 };
+    struct mapping mapping = { .shared = &shared };
     struct vhdx_error err;
-    const char *argument;
     char **operands;
     int rc;
 
     options_begin(&reader, verb, argc, argv, &shared);
-    while (options_next(&reader, &argument) != OPTION_END)
-        ; /* there are shared options only */
+    read_options(&reader, &mapping);
     options_operands(&reader, 1, 1, &operands);
     open_options = options_for_reading(&shared);
     open_options.flags |= shared.no_parents ? VHDX_OPEN_NO_PARENTS : 0;
 
-    printer.is_json = shared.json;
-    rc = vhdx_disk_open_path(&printer.disk, operands[0], &open_options, &err);
+    mapping.path = mapping.failed_path = operands[0];
+    mapping.is_raw = open_options.format == VHDX_FORMAT_RAW;
+    rc = vhdx_disk_open_path(&mapping.disk, mapping.path, &open_options, &err);
     if (rc == 0) {
-        rc = print_map(&printer, open_options.format == VHDX_FORMAT_RAW, operands[0], &err);
-        vhdx_disk_close(printer.disk, NULL);
+        rc = wants_pictures(&mapping) ? draw_pictures(&mapping, &err) : print_map(&mapping, &err);
+        vhdx_disk_close(mapping.disk, NULL);
     } else if (shared.json) {
-        json_print(json_failure(operands[0], &err));
+        json_print(json_failure(mapping.path, &err));
     }
     if (rc == 0)
         return STATUS_GOOD;
-    message_error(operands[0], &err);
+    message_error(mapping.failed_path, &err);
     return STATUS_FAILED;
 }
 
@@ -167,7 +308,9 @@ const struct verb map_verb = {
     .synopsis = "[OPTIONS] FILE",
     .summary = "Show where the bytes of a disk lie",
     .example = "  vhdx map disk.vhdx\n"
+               "  vhdx map --html disk.html --term disk.vhdx\n"
                "  vhdx map --json disk.vhdx | jq '[.[] | select(.data) | .length] | add'\n",
+    .options = lines,
     .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN,
     .usage_status = STATUS_USAGE,
     .run = run_map,
