@@ -12,6 +12,7 @@
  */
 #include "format/log_entry.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -138,70 +139,78 @@ vx_log_sector_is_entry(const uint8_t sector[VX_LOG_SECTOR])
     return memcmp(sector, signature_entry, sizeof signature_entry) == 0;
 }
 
-/* E1 to E6. */
-static bool
-is_header_good(const struct vx_log_entry_header *header, const uint8_t sector[VX_LOG_SECTOR],
-               const struct vhdx_guid *log_guid, uint64_t log_length)
+/* E2 to E6, in this order: the rule that is broken, or 0. */
+static int
+judge_header(const struct vx_log_entry_header *header, const struct vhdx_guid *log_guid, uint64_t log_length)
 {
-    return vx_log_sector_is_entry(sector) && vhdx_guid_equal(&header->log_guid, log_guid) &&
-           header->sequence_number > 0 &&
-           vx_is_aligned(header->entry_length, VX_LOG_SECTOR) && header->entry_length >= VX_LOG_SECTOR &&
-           header->entry_length <= log_length &&
-           vx_is_aligned(header->tail, VX_LOG_SECTOR) && header->tail < log_length &&
-           vx_log_descriptor_area_size(header->descriptor_count) <= header->entry_length;
+    if (!vhdx_guid_equal(&header->log_guid, log_guid))
+        return 35;
+    if (header->sequence_number == 0)
+        return 34;
+    if (!vx_is_aligned(header->entry_length, VX_LOG_SECTOR) || header->entry_length < VX_LOG_SECTOR ||
+        header->entry_length > log_length)
+        return 32;
+    if (!vx_is_aligned(header->tail, VX_LOG_SECTOR) || header->tail >= log_length)
+        return 33;
+    return vx_log_descriptor_area_size(header->descriptor_count) <= header->entry_length ? 0 : 36;
 }
 
 /* E8, E12, E13.  A range without bytes targets nothing. */
-static bool
-is_target_good(struct vx_log_entry_check *check, uint64_t file_offset, uint64_t length)
+static int
+judge_target(struct vx_log_entry_check *check, uint64_t file_offset, uint64_t length)
 {
     uint64_t end, log_end;
 
     if (!vx_is_aligned(file_offset, VX_PAGE) || !vx_is_aligned(length, VX_PAGE) ||
         !vx_add_u64(file_offset, length, &end))
-        return false;
+        return 39;
     if (length == 0)
-        return true;
+        return 0;
     if (file_offset < VX_LOGGED_FROM)
-        return false;
+        return 41;
     if (!vx_add_u64(check->log_offset, check->log_length, &log_end))
         log_end = UINT64_MAX;
     if (file_offset < log_end && check->log_offset < end)
-        return false;
+        return 42;
     check->highest_target_end = vx_max_u64(check->highest_target_end, end);
-    return true;
+    return 0;
 }
 
 /* E7, E8, E12, E13, and E9 as far as it can be told already. */
-static bool
-take_descriptor(struct vx_log_entry_check *check, const uint8_t b[VX_LOG_DESCRIPTOR_SIZE])
+static int
+judge_descriptor(struct vx_log_entry_check *check, const uint8_t b[VX_LOG_DESCRIPTOR_SIZE])
 {
     struct vx_log_descriptor descriptor;
 
     if (!vx_log_descriptor_decode(&descriptor, b) || descriptor.sequence_number != check->header.sequence_number)
-        return false;
+        return 38;
     if (descriptor.is_zero) {
         check->has_stray_bits |= vx_le32(b + 4) != 0;
-        return is_target_good(check, descriptor.file_offset, descriptor.zero_length);
+        return judge_target(check, descriptor.file_offset, descriptor.zero_length);
     }
     check->data_count++;
-    return check->data_count <= check->sectors_total - check->descriptor_sectors &&
-           is_target_good(check, descriptor.file_offset, VX_PAGE);
+    if (check->data_count > check->sectors_total - check->descriptor_sectors)
+        return 36;
+    return judge_target(check, descriptor.file_offset, VX_PAGE);
 }
 
 /* The descriptors of one sector, from byte `at` of it on. */
-static bool
-take_descriptors(struct vx_log_entry_check *check, const uint8_t sector[VX_LOG_SECTOR], size_t at)
+static int
+judge_descriptors(struct vx_log_entry_check *check, const uint8_t sector[VX_LOG_SECTOR], size_t at)
 {
     for (; at < VX_LOG_SECTOR && check->descriptors_left > 0; at += VX_LOG_DESCRIPTOR_SIZE) {
-        if (!take_descriptor(check, sector + at))
-            return false;
+        int rule = judge_descriptor(check, sector + at);
+
+        if (rule != 0)
+            return rule;
         check->descriptors_left--;
     }
     check->has_stray_bits |= !vx_is_zero(sector + at, VX_LOG_SECTOR - at);
 
     /* E9: all descriptors are known, and so is how many data sectors must follow. */
-    return check->descriptors_left > 0 || check->data_count == check->sectors_total - check->descriptor_sectors;
+    if (check->descriptors_left == 0 && check->data_count != check->sectors_total - check->descriptor_sectors)
+        return 36;
+    return 0;
 }
 
 /* E10. */
@@ -213,6 +222,15 @@ is_data_sector_good(const struct vx_log_entry_check *check, const uint8_t sector
            vx_le32(sector + VX_LOG_SECTOR - 4) == (uint32_t)check->header.sequence_number;
 }
 
+/* Decided: it is not valid. */
+static enum vx_log_verdict
+break_off(struct vx_log_entry_check *check, int rule)
+{
+    check->sectors_seen = 0;
+    check->broken_rule = rule;
+    return VX_LOG_INVALID;
+}
+
 /* One sector more was good; after the last one E11 decides. */
 static enum vx_log_verdict
 count_sector(struct vx_log_entry_check *check)
@@ -220,26 +238,32 @@ count_sector(struct vx_log_entry_check *check)
     check->sectors_seen++;
     if (check->sectors_seen < check->sectors_total)
         return VX_LOG_MORE;
-    return check->checksum == check->stored_checksum ? VX_LOG_VALID : VX_LOG_INVALID;
+    return check->checksum == check->stored_checksum ? VX_LOG_VALID : break_off(check, 37);
 }
 
 enum vx_log_verdict
 vx_log_entry_check_begin(struct vx_log_entry_check *check, const uint8_t sector[VX_LOG_SECTOR],
                          const struct vhdx_guid *log_guid, uint64_t log_offset, uint64_t log_length)
 {
+    int rule;
+
     memset(check, 0, sizeof *check);
     vx_log_entry_header_decode(&check->header, sector);
     check->log_offset = log_offset;
     check->log_length = log_length;
-    if (!is_header_good(&check->header, sector, log_guid, log_length))
+    if (!vx_log_sector_is_entry(sector))
         return VX_LOG_INVALID;
+    rule = judge_header(&check->header, log_guid, log_length);
+    if (rule != 0)
+        return break_off(check, rule);
 
     check->sectors_total = check->header.entry_length / VX_LOG_SECTOR;
     check->descriptor_sectors = vx_log_descriptor_area_size(check->header.descriptor_count) / VX_LOG_SECTOR;
     check->descriptors_left = check->header.descriptor_count;
     check->has_stray_bits = vx_le32(sector + 28) != 0;
-    if (!take_descriptors(check, sector, HEADER_SIZE))
-        return VX_LOG_INVALID;
+    rule = judge_descriptors(check, sector, HEADER_SIZE);
+    if (rule != 0)
+        return break_off(check, rule);
 
     check->stored_checksum = vx_le32(sector + 4);
     check->checksum = vx_crc32c_hole(sector, VX_LOG_SECTOR, 4);
@@ -249,18 +273,37 @@ vx_log_entry_check_begin(struct vx_log_entry_check *check, const uint8_t sector[
 enum vx_log_verdict
 vx_log_entry_check_feed(struct vx_log_entry_check *check, const uint8_t sector[VX_LOG_SECTOR])
 {
-    bool is_good;
+    int rule;
 
     if (check->sectors_seen == 0 || check->sectors_seen >= check->sectors_total)
         return VX_LOG_INVALID; /* nothing was begun, or it was decided already */
     if (check->sectors_seen < check->descriptor_sectors)
-        is_good = take_descriptors(check, sector, 0);
+        rule = judge_descriptors(check, sector, 0);
     else
-        is_good = is_data_sector_good(check, sector);
-    if (!is_good) {
-        check->sectors_seen = 0;
-        return VX_LOG_INVALID;
-    }
+        rule = is_data_sector_good(check, sector) ? 0 : 40;
+    if (rule != 0)
+        return break_off(check, rule);
     check->checksum = vx_crc32c(check->checksum, sector, VX_LOG_SECTOR);
     return count_sector(check);
+}
+
+void
+vx_log_entry_report_invalid(int rule, uint64_t sequence_number, uint64_t file_offset, struct vx_findings *findings)
+{
+    static const char *const breaches[] = {
+        [32 - 32] = "EntryLength is no multiple of 4096 up to the log's length",
+        [33 - 32] = "Tail is no multiple of 4096 inside the log",
+        [34 - 32] = "SequenceNumber is 0",
+        [35 - 32] = "LogGuid is not the header's: it belongs to another session",
+        [36 - 32] = "descriptors and data sectors do not add up to EntryLength",
+        [37 - 32] = "the checksum does not match",
+        [38 - 32] = "a descriptor's signature or sequence number is wrong",
+        [39 - 32] = "a descriptor's target is not aligned to 4096 bytes, or overflows",
+        [40 - 32] = "a data sector's signature or sequence number is wrong",
+        [41 - 32] = "a descriptor's target lies in the first 192 KiB of the file",
+        [42 - 32] = "a descriptor's target lies in the log",
+    };
+
+    vx_find(findings, VHDX_SEVERITY_WARN, rule, VHDX_E_BAD_LOG, VHDX_PART_LOG, file_offset,
+            "log entry %" PRIu64 " does not count: %s", sequence_number, breaches[rule - 32]);
 }

@@ -81,6 +81,7 @@ struct vx_log_entry_check {
     uint64_t descriptors_left, data_count;
     uint64_t highest_target_end;      /* largest end of any descriptor's target: V43 */
     uint32_t stored_checksum, checksum;
+    int      broken_rule;             /* V32 to V42: why an entry that has the signature is not valid, else 0 */
     bool     has_stray_bits;          /* a reserved field or an unused descriptor slot is not zero: E14, V46 */
 };
 enum vx_log_verdict { VX_LOG_INVALID, VX_LOG_MORE, VX_LOG_VALID };
@@ -90,5 +91,10 @@ enum vx_log_verdict vx_log_entry_check_begin(struct vx_log_entry_check *check, c
                                              const struct vhdx_guid *log_guid, uint64_t log_offset,
                                              uint64_t log_length);
 enum vx_log_verdict vx_log_entry_check_feed(struct vx_log_entry_check *check, const uint8_t sector[VX_LOG_SECTOR]);
+
+/* Tell of an entry that breaks this rule, V32 to V42.  A warning: every log holds such entries, and only when nothing
+ * else is left (V30) does it matter why. */
+void vx_log_entry_report_invalid(int rule, uint64_t sequence_number, uint64_t file_offset,
+                                 struct vx_findings *findings);
 
 #endif

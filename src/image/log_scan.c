@@ -111,10 +111,32 @@ vx_log_each_entry(struct vhdx_storage *storage, const struct vx_log_ring *ring, 
 
 /* --- the valid entries of one log --- */
 
+/* The entry that came closest to being valid: why there is nothing to replay, when there is not. */
+struct near_miss {
+    int      rule; /* 0: there was none */
+    uint64_t position, sequence_number;
+};
+
 struct collection {
     struct vx_log_scan *scan;
     size_t              capacity;
+    struct near_miss    miss;
 };
+
+/* One of this session before those of others, then the newest. */
+static void
+note_miss(struct near_miss *miss, const struct vx_log_found *found)
+{
+    const struct vx_log_entry_check *check = found->check;
+    bool is_ours = check->broken_rule != 35, had_ours = miss->rule != 35;
+
+    if (miss->rule != 0 &&
+        (is_ours != had_ours ? had_ours : check->header.sequence_number <= miss->sequence_number))
+        return;
+    *miss = (struct near_miss){
+        .rule = check->broken_rule, .position = found->position, .sequence_number = check->header.sequence_number,
+    };
+}
 
 static int
 add_place(void *context, const struct vx_log_found *found, struct vhdx_error *err)
@@ -123,8 +145,10 @@ add_place(void *context, const struct vx_log_found *found, struct vhdx_error *er
     struct vx_log_scan              *scan = into->scan;
     const struct vx_log_entry_check *check = found->check;
 
-    if (!found->is_valid)
+    if (!found->is_valid) {
+        note_miss(&into->miss, found);
         return VHDX_OK;
+    }
     if (scan->place_count == into->capacity) {
         size_t               wanted = into->capacity * 2 + 64;
         struct vx_log_place *places = vx_realloc_array(scan->places, wanted, sizeof *places);
@@ -146,6 +170,20 @@ add_place(void *context, const struct vx_log_found *found, struct vhdx_error *er
         .has_stray_bits = check->has_stray_bits,
     };
     return VHDX_OK;
+}
+
+/* V30, and the rule that the best entry there was breaks. */
+static void
+report_no_sequence(const struct collection *from, struct vx_findings *findings)
+{
+    const struct near_miss *miss = &from->miss;
+
+    vx_find(findings, VHDX_SEVERITY_REFUSE, 30, VHDX_E_BAD_LOG, VHDX_PART_LOG, from->scan->log_offset,
+            "the header asks for the log to be replayed and no valid sequence of entries is in it; after a killed "
+            "QEMU the file may be read as it lies (--ignore-log)");
+    if (miss->rule != 0)
+        vx_log_entry_report_invalid(miss->rule, miss->sequence_number, from->scan->log_offset + miss->position,
+                                    findings);
 }
 
 int
@@ -170,9 +208,7 @@ vx_log_scan(struct vx_log_scan *out, struct vhdx_storage *storage, const struct 
         vx_log_sequence_judge(out->places, out->tail_index, out->head_index, out->log_offset, log_length,
                               file_length, findings);
     else
-        vx_find(findings, VHDX_SEVERITY_REFUSE, 30, VHDX_E_BAD_LOG, VHDX_PART_LOG, header->log_offset,
-                "the header asks for the log to be replayed and no valid sequence of entries is in it; after a killed "
-                "QEMU the file may be read as it lies (--ignore-log)");
+        report_no_sequence(&into, findings);
     return VHDX_OK;
 }
 

@@ -21,11 +21,14 @@ demand_signature(struct vhdx_storage *storage, struct vhdx_error *err)
     size_t got;
     int rc = vx_storage_read_prefix(storage, bytes, sizeof bytes, 0, &got, err);
 
-    if (rc < 0)
+    if (rc < 0 || (got == sizeof bytes && vx_identifier_has_signature(bytes)))
         return rc;
-    if (got < sizeof bytes || !vx_identifier_has_signature(bytes))
-        return vx_fail(err, VHDX_E_NOT_VHDX, VHDX_PART_IDENTIFIER, 0, "the file does not begin with \"vhdxfile\"");
-    return VHDX_OK;
+    rc = vx_fail(err, VHDX_E_NOT_VHDX, VHDX_PART_IDENTIFIER, 0, "the file does not begin with \"vhdxfile\"");
+    if (err != NULL) {
+        err->rule = 2;
+        err->severity = VHDX_SEVERITY_REFUSE;
+    }
+    return rc;
 }
 
 static int

@@ -825,6 +825,7 @@ refuses_what_is_no_vhdx(void **state)
 
         assert_int_equal(vhdx_storage_new_memory(&storage, lengths[i], NULL), VHDX_OK);
         assert_int_equal(vhdx_check_storage(storage, NULL, NULL, NULL, NULL, &summary, &err), VHDX_E_NOT_VHDX);
+        assert_int_equal(err.rule, 2);
         assert_false(summary.is_complete);
         vhdx_storage_close(storage);
     }

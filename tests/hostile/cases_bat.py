@@ -89,6 +89,10 @@ case("bat-sb-state7", "a sector bitmap entry in state 7, unused", good(142),
 case("bat-fixed", "a fixed image", good(), bend_fixed)
 case("bat-fixed-thin", "a fixed image without its blocks", good(146, 147),
      lambda i: i.set_value(b.FILE_PARAMETERS, "<II", MIB, 1))
+case("bat-fixed-one-absent", "a fixed image without its last block, though with the room for it", good(146),
+     lambda i: (bend_fixed(i), i.bat.pop(3), i.bat.update({1: bat_entry(FULLY_PRESENT, 5 * MIB),
+                                                            2: bat_entry(FULLY_PRESENT, 6 * MIB)}),
+                i.set(disk={0: b.pattern(0), 1: b.pattern(3)})))
 case("bat-region-514m", "a BAT of 514 MiB", good(150), lambda i: (
     i.empty_disk(), i.region(b.BAT).change(length=514 * MIB), i.set(length=517 * MIB)))
 case("spc-leak", "a MiB between the blocks belongs to nothing", good(148),

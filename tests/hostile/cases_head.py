@@ -239,3 +239,13 @@ case("hdr-other-log", "the older header tells of another log", good(25),
      lambda i: i.headers[0].change(log_length=0))
 case("hdr-seq-gap", "the older header is much older", good(26), lambda i: i.headers[0].change(sequence_number=1))
 case("hdr-zero-guids", "no FileWriteGuid", good(27), lambda i: i.change_headers(file_write_guid=b.NO_GUID))
+
+
+# ---- no log at all ----
+
+def bend_no_log(image):
+    cover_log_place(image)
+    image.change_headers(log_length=0, log_offset=0)
+
+
+case("hdr-no-log", "LogLength 0, closed: a writer makes a log", good(28), bend_no_log)

@@ -78,6 +78,8 @@ case("met-item-off-wrap", "offset and length overflow 32 bits", refused(82, bad_
      change(b.DISK_SIZE, offset=0xFFFFFFFF))
 case("met-item-len-huge", "an unknown item of 4 GiB", read_only(80, 82, 90),
      add(Item(UNKNOWN, b"x", flags=0, length=0xFFFFFFF0)))
+case("met-item-unknown-out", "an unknown item behind the region", read_only(82),
+     add(Item(UNKNOWN, b"", flags=0, offset=MIB, length=1)))
 case("met-item-len-1m1", "an unknown item of more than 1 MiB", read_only(80),
      lambda i: (move_metadata(i, 3 * MIB), add(Item(UNKNOWN, b"x", flags=0, length=MIB + 1))(i)))
 case("met-overlap", "two known items overlap", refused(83, bad_metadata), bend_overlap)

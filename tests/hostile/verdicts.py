@@ -43,8 +43,8 @@ def refused(rule, code, *also, follow=()):
 
 
 def not_vhdx():
-    """Nothing says that it is a VHDX: all verbs leave it alone, and without a rule."""
-    return Verdict(frozenset(), opens=False, code="NOT_VHDX")
+    """Nothing says that it is a VHDX: all verbs leave it alone; check names the rule, and nothing behind it."""
+    return Verdict(frozenset((2,)), opens=False, code="NOT_VHDX")
 
 
 def child(*rules):
