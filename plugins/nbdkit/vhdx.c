@@ -15,6 +15,8 @@
  *       strangers.  Folders are made absolute when the parameters are complete; later nbdkit leaves its directory.
  *   P6  An image on which others depend is not opened for writing, since they would then show a mixture of old and
  *       new.  As with P2 this can be judged only when a connection wants to write.
+ *   P7  With sandbox=yes nothing can be opened once the server serves (confinement.h), so the disk is opened as it will
+ *       be used before that: for writing unless `readonly` is given.  P2 and P6 are then a matter of starting.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -24,11 +26,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
 #include <vhdx/chain.h>
+
+#include "confinement.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
@@ -49,6 +54,7 @@ static struct {
     char               **maps;         /* of each map= */
     size_t               map_count;
     struct vhdx_parents *parents; /* both, as a policy */
+    struct vhdx_parents_options parents_options;
 } config;
 
 /* The one disk, and who uses it. */
@@ -144,6 +150,10 @@ plugin_config(const char *key, const char *value)
         return add_map(value);
     if (strcmp(key, "orphan-children") == 0)
         return parse_flag(&config.orphans_children, value);
+    if (strcmp(key, "sandbox") == 0)
+        return confinement_take(value);
+    if (strcmp(key, "sandbox-read") == 0)
+        return confinement_keep_readable(value);
     nbdkit_error("unknown parameter '%s'", key);
     return -1;
 }
@@ -153,14 +163,12 @@ static int
 make_policy(void)
 {
     const char                 *which = config.parents_text != NULL ? config.parents_text : "same-dir";
-    struct vhdx_parents_options options;
+    struct vhdx_parents_options *options = &config.parents_options;
     struct vhdx_error           err;
-    int rc = vhdx_parents_options_parse(&options, which, (const char *const *)config.maps, config.map_count, &err);
+    int rc = vhdx_parents_options_parse(options, which, (const char *const *)config.maps, config.map_count, &err);
 
-    if (rc == VHDX_OK) {
-        rc = vhdx_parents_new(&config.parents, &options, &err);
-        vhdx_parents_options_free(&options);
-    }
+    if (rc == VHDX_OK)
+        rc = vhdx_parents_new(&config.parents, options, &err);
     if (rc < 0)
         nbdkit_error("parents=%s: %s", which, err.message);
     return rc < 0 ? -1 : 0;
@@ -184,12 +192,18 @@ plugin_config_complete(void)
     "ignore-log=true       Serve the file as it lies, without the writes in its log; read-only.\n" \
     "parents=<WHICH>       Where parents may be: none, same-dir (default), any, or folders: DIR,DIR..\n" \
     "map=<C:=DIR>          Where a drive or a share of Windows is here; may be given several times.\n" \
-    "orphan-children=true  Write even when other images depend on this one."
+    "orphan-children=true  Write even when other images depend on this one.\n" \
+    "sandbox=true          Leave the server the image's files and its sockets only, as far as the kernel can.\n" \
+    "sandbox-read=<PATH>   Leave it this, too, for reading; may be given several times."
 
 static void
 plugin_dump(void)
 {
+    const struct sandbox_report available = sandbox_available();
+    char                        text[SANDBOX_TEXT_SIZE];
+
     printf("vhdx_library_version=%s\n", vhdx_version());
+    printf("vhdx_sandbox=%s\n", sandbox_text(text, &available));
 }
 
 /* A word for the export's description: type and size of blocks as the image says, and how many parents it has. */
@@ -283,25 +297,68 @@ plugin_cleanup(void)
 }
 
 static int
-open_for_reading(void)
+open_disk(bool for_writing, struct vhdx_error *err)
 {
-    struct vhdx_error err;
     int rc;
 
     pthread_mutex_lock(&shared.lock);
-    rc = open_disk_locked(false, &err);
+    rc = open_disk_locked(for_writing, err);
     pthread_mutex_unlock(&shared.lock);
-    return rc < 0 ? refuse(&err) : 0;
+    return rc;
+}
+
+/* P7: whether opening for writing would succeed, as far as that shows without doing it. */
+static int
+judge_writing(struct vhdx_error *err)
+{
+    if (access(config.path, R_OK | W_OK) < 0) {
+        *err = (struct vhdx_error){ .code = VHDX_E_IO, .system_errno = errno, .file_offset = VHDX_NO_OFFSET };
+        snprintf(err->message, sizeof err->message, "cannot be written: %s; readonly=true serves it for reading",
+                 strerror(errno));
+        return err->code;
+    }
+    return refuse_children(err);
 }
 
 /* P1. */
 static int
+take_look(void *context, struct vhdx_error *err)
+{
+    int rc = open_disk(false, err);
+
+    (void)context;
+    if (rc < 0)
+        return rc;
+    plugin_cleanup();
+    return confinement_is_wanted() && !config.is_read_only ? judge_writing(err) : VHDX_OK;
+}
+
+static int
 plugin_get_ready(void)
 {
-    if (open_for_reading() < 0)
-        return -1;
-    plugin_cleanup();
-    return 0;
+    struct vhdx_error err;
+
+    if (confinement_is_wanted())
+        confinement_plan(config.path, !config.is_read_only, !config.is_read_only && !config.orphans_children,
+                         &config.parents_options);
+    return confinement_look(take_look, NULL, &err) < 0 ? refuse(&err) : 0;
+}
+
+/* P1, or P7. */
+static int
+plugin_after_fork(void)
+{
+    struct vhdx_error err;
+    int               rc;
+
+    if (!confinement_is_wanted())
+        return open_disk(false, &err) < 0 ? refuse(&err) : 0;
+    rc = confinement_begin(&err);
+    if (rc == VHDX_OK)
+        rc = open_disk(!config.is_read_only, &err);
+    if (rc == VHDX_OK)
+        rc = confinement_complete(&err);
+    return rc < 0 ? refuse(&err) : 0;
 }
 
 /* P2: what the next connection needs is open when this returns 0. */
@@ -351,7 +408,9 @@ static void
 plugin_unload(void)
 {
     plugin_cleanup();
+    confinement_free();
     vhdx_parents_free(config.parents);
+    vhdx_parents_options_free(&config.parents_options);
     for (size_t i = 0; i < config.map_count; i++)
         free(config.maps[i]);
     free(config.maps);
@@ -524,7 +583,7 @@ static struct nbdkit_plugin plugin = {
     .magic_config_key   = "file",
     .dump_plugin        = plugin_dump,
     .get_ready          = plugin_get_ready,
-    .after_fork         = open_for_reading,
+    .after_fork         = plugin_after_fork,
     .cleanup            = plugin_cleanup,
     .unload             = plugin_unload,
     .open               = plugin_open,

@@ -16,7 +16,7 @@ def test_help_lists_the_verbs_and_no_others(vhdx):
 
 
 def test_version(vhdx):
-    assert re.fullmatch(r"vhdx \d+\.\d+\.\d+ \(libvhdx \d+\.\d+\.\d+\)\n", vhdx("--version").decode())
+    assert re.fullmatch(r"vhdx \d+\.\d+\.\d+ \(libvhdx \d+\.\d+\.\d+\)\nsandbox here: [a-z0-9, ]+\n", vhdx("--version").decode())
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -59,7 +59,7 @@ def assert_sound(path):
 class Server:
     """One nbdkit with our plugin."""
 
-    def __init__(self, image, *arguments, read_only=False):
+    def __init__(self, image, *arguments, read_only=False, close_fds=True):
         self.folder = tempfile.TemporaryDirectory(prefix='vhdx-nbd-')  # a socket's path must be short
         self.clients = []
         self.socket = f'{self.folder.name}/s'
@@ -68,7 +68,8 @@ class Server:
         command = ['nbdkit', '-f', '-U', self.socket, '-P', pid_file]
         command += ['-r'] if read_only else []
         with open(self.log_path, 'wb') as log:
-            self.process = subprocess.Popen([*command, str(PLUGIN), str(image), *arguments], stdout=log, stderr=log)
+            self.process = subprocess.Popen([*command, str(PLUGIN), str(image), *arguments], stdout=log, stderr=log,
+                                            close_fds=close_fds)
         for _ in range(400):
             if os.path.exists(pid_file) or self.process.poll() is not None:
                 break

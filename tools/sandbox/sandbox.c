@@ -15,29 +15,14 @@
 
 #include "sandbox_parts.h"
 
-void
-sandbox_allow(struct sandbox_list *list, const char *path, enum sandbox_right right)
-{
-    if (list->count < SANDBOX_PATHS_MAX)
-        list->paths[list->count++] = (struct sandbox_path){ path, right };
-    else
-        list->is_full = true;
-}
-
-void
-sandbox_allow_host_facts(struct sandbox_list *list)
-{
-    sandbox_allow(list, "/proc/fs/ext4", SANDBOX_READ);
-    sandbox_allow(list, "/sys/devices", SANDBOX_READ);
-}
-
 const char *
 sandbox_text(char text[SANDBOX_TEXT_SIZE], const struct sandbox_report *report)
 {
     const char *calls = report->seccomp ? "seccomp" : "";
 
     if (report->landlock > 0)
-        snprintf(text, SANDBOX_TEXT_SIZE, "landlock %d%s%s", report->landlock, report->seccomp ? ", " : "", calls);
+        snprintf(text, SANDBOX_TEXT_SIZE, "landlock %d%s%s", report->landlock, report->seccomp ? ", " : "",
+                 calls);
     else
         snprintf(text, SANDBOX_TEXT_SIZE, "%s", report->seccomp ? calls : "none");
     return text;
@@ -47,7 +32,8 @@ int
 sandbox_fail(struct vhdx_error *err, int system_errno, const char *what)
 {
     if (err != NULL) {
-        *err = (struct vhdx_error){ .code = VHDX_E_IO, .system_errno = system_errno, .file_offset = VHDX_NO_OFFSET };
+        *err = (struct vhdx_error){ .code = VHDX_E_IO, .file_offset = VHDX_NO_OFFSET };
+        err->system_errno = system_errno;
         snprintf(err->message, sizeof err->message, "the process cannot be confined: %s: %s", what,
                  strerror(system_errno));
     }
@@ -56,8 +42,8 @@ sandbox_fail(struct vhdx_error *err, int system_errno, const char *what)
 
 #ifdef __linux__
 
-/* As <linux/landlock.h> has them; headers are older than kernels, and not everywhere.  The numbers are those of every
- * architecture but Alpha, which counts from 110 more. */
+/* As <linux/landlock.h> has them; headers are older than kernels, and not everywhere.  The numbers are those of
+ * every architecture but Alpha, which counts from 110 more. */
 #if defined(__alpha__)
 #define CALL_CREATE_RULESET 554
 #else
@@ -105,7 +91,8 @@ struct below_path {
 static const uint64_t rights[] = {
     [SANDBOX_READ] = FS_READ_FILE | FS_READ_DIR,
     [SANDBOX_WRITE] = FS_READ_FILE | FS_WRITE_FILE | FS_TRUNCATE | FS_IOCTL_DEV,
-    [SANDBOX_CHANGE_FOLDER] = FS_READ_FILE | FS_READ_DIR | FS_WRITE_FILE | FS_TRUNCATE | FS_MAKE_REG | FS_REMOVE_FILE,
+    [SANDBOX_CHANGE_FOLDER] = FS_READ_FILE | FS_READ_DIR | FS_WRITE_FILE | FS_TRUNCATE | FS_MAKE_REG |
+                              FS_REMOVE_FILE,
     [SANDBOX_REMOVE_FILES] = FS_REMOVE_FILE,
     [SANDBOX_REMOVE_FOLDERS] = FS_REMOVE_DIR,
 };
@@ -204,8 +191,8 @@ sandbox_enter(const struct sandbox_list *list, struct sandbox_report *report, st
 
     if (report != NULL)
         *report = has;
-    if (list->is_full)
-        return sandbox_fail(err, E2BIG, "too many files");
+    if (list->is_incomplete)
+        return sandbox_fail(err, ENOMEM, "the list of files");
     if (has.landlock == 0 && !has.seccomp)
         return VHDX_OK;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

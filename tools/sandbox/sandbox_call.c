@@ -107,8 +107,10 @@ sandbox_call(const struct sandbox_list *list, int (*work)(void *context, struct 
     if (!is_answered) {
         answer = (struct vhdx_error){ .file_offset = VHDX_NO_OFFSET };
         answer.code = VHDX_E_IO;
-        snprintf(answer.message, sizeof answer.message, "the confined process that looked at the image ended early (%s %d)",
-                 WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        snprintf(answer.message, sizeof answer.message,
+                 "the confined process that looked at the image ended early (%s %d)",
+                 WIFSIGNALED(status) ? "signal" : "status",
+                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     }
     answer.code = judge_answer(&answer);
     if (err != NULL)

@@ -2,8 +2,8 @@
  * The filter of calls (S3): a table of what is forbidden, turned into a program for seccomp.
  *
  * What is not in the table is allowed.  A list of what is allowed would be stricter, and would break with the next
- * version of a C library, of nbdkit or of one of its filters; this one names what lets a process reach beyond itself.
- * A call that this machine's headers do not know is left out: build with recent ones.
+ * version of a C library, of nbdkit or of one of its filters; this one names what lets a process reach beyond
+ * itself. A call that this machine's headers do not know is left out: build with recent ones.
  */
 #include "sandbox_parts.h"
 
@@ -361,7 +361,9 @@ static const struct row rows[] = {
 static void
 add(struct program *program, unsigned code, uint32_t value, unsigned if_true, unsigned if_false)
 {
-    program->code[program->length++] = (struct instruction){ (uint16_t)code, (uint8_t)if_true, (uint8_t)if_false, value };
+    program->code[program->length++] = (struct instruction){
+        .code = (uint16_t)code, .if_true = (uint8_t)if_true, .if_false = (uint8_t)if_false, .value = value,
+    };
 }
 
 static void

@@ -6,6 +6,7 @@
 #include <vhdx/disk.h>
 
 #include "message.h"
+#include "sandbox/sandbox.h"
 #include "verbs.h"
 
 static const struct verb *const verbs[] = {
@@ -47,7 +48,11 @@ print_help(void)
 static int
 print_version(void)
 {
+    const struct sandbox_report available = sandbox_available();
+    char text[SANDBOX_TEXT_SIZE];
+
     printf("vhdx %s (libvhdx %s)\n", VHDX_VERSION, vhdx_version());
+    printf("sandbox here: %s\n", sandbox_text(text, &available));
     return STATUS_GOOD;
 }
 

@@ -1,0 +1,139 @@
+"""Confinement as the command's user has it: `serve`, and --sandbox of verbs.
+
+tests/intruder is preloaded and tries to break out when it reads its magic words.
+"""
+import errno
+import os
+import pathlib
+import shutil
+import time
+
+import pytest
+
+from conftest import BUILD, PLUGIN
+
+INTRUDER = BUILD / "tests" / "intruder" / "intruder.so"
+MAGIC = b"let the intruder in"
+ALL = ("read-other", "read-beside", "write-beside", "make", "remove-beside", "process", "program", "socket", "signal")
+REFUSED = {errno.EPERM, errno.EACCES}
+
+
+@pytest.fixture
+def kernel(vhdx):
+    return vhdx("--version").decode().split("sandbox here: ")[1]
+
+
+def need(kernel):
+    if "landlock" not in kernel or "seccomp" not in kernel:
+        pytest.skip(f"this kernel has {kernel}")
+
+
+@pytest.fixture
+def serving(monkeypatch):
+    if shutil.which("nbdkit") is None or not PLUGIN.exists():
+        pytest.skip("nbdkit or the plugin is not there")
+    monkeypatch.setenv("VHDX_NBDKIT_PLUGIN", str(PLUGIN))
+
+
+class Intruder:
+    """Lets the intruder into what is run with `variables`; answers() is what it found in the end."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.other = folder / "elsewhere" / "secret"
+        self.other.parent.mkdir()
+        self.other.write_text("secret")
+        self.home = folder / "images"
+        self.home.mkdir()
+        (self.home / "beside.vhdx").write_text("another")
+        self.report = open(folder / "report", "w+b")
+
+    @property
+    def how(self):
+        more = {"INTRUDER_REPORT": self.report.fileno(), "INTRUDER_OTHER": self.other,
+                "INTRUDER_BESIDE": self.home / "beside.vhdx", "INTRUDER_OUTPUT": self.home / "made",
+                "LD_PRELOAD": INTRUDER}
+        return {"env": os.environ | {name: str(value) for name, value in more.items()},
+                "pass_fds": [self.report.fileno()]}
+
+    def answers(self):
+        """Of each attempt to break out: a dictionary from what was tried to the errno."""
+        self.report.seek(0)
+        lines = [line.decode().split() for line in self.report.read().splitlines()]
+        self.report.truncate(0)
+        self.report.seek(0)
+        assert lines and len(lines) % len(ALL) == 0
+        return [{name: int(number) for name, number in lines[at:at + len(ALL)]}
+                for at in range(0, len(lines), len(ALL))]
+
+
+@pytest.fixture
+def intruder(tmp_path, vhdx, raw_disk):
+    """An image in a folder with another file, whose first sector lets the intruder in."""
+    if not INTRUDER.exists():
+        pytest.skip(f"no {INTRUDER}")
+    found = Intruder(tmp_path)
+    with open(raw_disk, "r+b") as file:
+        file.write(MAGIC)
+    vhdx("convert", raw_disk, "images/a.vhdx")
+    return found
+
+
+def litter():
+    return set(pathlib.Path("/tmp").glob("nbdkit??????"))
+
+
+READ = ("-U", "-", "--run", "LD_PRELOAD= nbdcopy $uri out.raw")
+
+
+def test_serve_is_confined(vhdx, peer, serving, kernel, intruder, raw_disk, tmp_path):
+    peer("nbdcopy", "--version")
+    need(kernel)
+    vhdx("serve", "-r", "images/a.vhdx", *READ, **intruder.how)
+    assert (tmp_path / "out.raw").read_bytes() == raw_disk.read_bytes()
+    assert set(intruder.answers()[-1].values()) <= REFUSED
+    (tmp_path / "out.raw").unlink()
+    vhdx("serve", "-r", "--no-sandbox", "images/a.vhdx", *READ, **intruder.how)
+    assert intruder.answers()[-1] == dict.fromkeys(ALL, 0)
+
+
+def test_serve_meets_a_hostile_image_confined(vhdx, peer, serving, kernel, intruder):
+    """Here the words are in the file's header: whoever opens it is taken over, `serve` itself before nbdkit, too."""
+    peer("nbdcopy", "--version")
+    need(kernel)
+    with open(intruder.home / "a.vhdx", "r+b") as file:
+        file.seek(8)
+        file.write(MAGIC)
+    vhdx("serve", "-r", "images/a.vhdx", *READ, **intruder.how)
+    for answers in intruder.answers():
+        assert answers.pop("read-beside") in (0, errno.EPERM), "parents are looked for there"
+        assert set(answers.values()) <= REFUSED, answers
+
+
+def test_nothing_stays_in_tmp(vhdx, peer, serving, raw_disk):
+    """nbdkit's own socket and its folder, and what a server that does not start leaves."""
+    peer("nbdcopy", "--version")
+    vhdx("convert", raw_disk, "a.vhdx")
+    (pathlib.Path(vhdx.directory) / "bad.vhdx").write_bytes(b"vhdxfile" + bytes(1 << 20))
+    before = litter()
+    vhdx("serve", "a.vhdx", *READ)
+    vhdx.fails(1, "serve", "bad.vhdx", *READ)
+    vhdx.fails(1, "serve", "--no-sandbox", "bad.vhdx", *READ)
+    deadline = time.monotonic() + 5
+    while litter() - before and time.monotonic() < deadline:  # of other tests at the same time
+        time.sleep(0.05)
+    assert not litter() - before
+
+
+def test_filters_and_keys(vhdx, peer, serving, raw_disk, tmp_path):
+    """What filters open before they serve stays open; keys for TLS are read later."""
+    peer("nbdcopy", "--version")
+    vhdx("convert", raw_disk, "a.vhdx")
+    vhdx("serve", "a.vhdx", "--filter=log", "logfile=log", "--filter=cow", *READ)
+    assert (tmp_path / "out.raw").read_bytes() == raw_disk.read_bytes()
+    assert "Read" in (tmp_path / "log").read_text()
+    (tmp_path / "keys").write_text("alice:0123456789abcdef0123456789abcdef\n")
+    (tmp_path / "keys").chmod(0o600)
+    uri = "nbds+unix://alice@/?socket=$unixsocket&tls-psk-file=keys"
+    for keys in (["--tls-psk=keys"], ["--tls-psk", "keys"]):
+        vhdx("serve", "-r", "a.vhdx", "--tls=require", *keys, "-U", "-", "--run", f'nbdinfo --size "{uri}"')
