@@ -7,6 +7,7 @@
 #include <vhdx/error.h>
 #include <vhdx/fs.h>
 #include <vhdx/guid.h>
+#include <vhdx/inspect.h>
 #include <vhdx/ops.h>
 #include <vhdx/parents.h>
 #include <vhdx/rules.h>

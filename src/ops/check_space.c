@@ -93,6 +93,18 @@ next_mib(const struct vx_used_map *map, uint64_t mib, bool wanted)
     return map->mib_count;
 }
 
+bool
+vx_used_next_gap(const struct vx_used_map *map, uint64_t file_offset, uint64_t *gap_offset, uint64_t *length)
+{
+    uint64_t gap = next_mib(map, vx_ceil_div(file_offset, VX_MIB), false);
+
+    if (gap >= map->mib_count)
+        return false;
+    *gap_offset = gap * VX_MIB;
+    *length = (next_mib(map, gap, true) - gap) * VX_MIB;
+    return true;
+}
+
 void
 vx_used_find_leaks(const struct vx_used_map *map, struct vx_used_leaks *out)
 {

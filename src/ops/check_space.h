@@ -36,4 +36,7 @@ struct vx_used_leaks {
 };
 void vx_used_find_leaks(const struct vx_used_map *map, struct vx_used_leaks *out);
 
+/* The next range at or after file_offset that nothing refers to.  False when there is none. */
+bool vx_used_next_gap(const struct vx_used_map *map, uint64_t file_offset, uint64_t *gap_offset, uint64_t *length);
+
 #endif
