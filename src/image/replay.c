@@ -93,9 +93,9 @@ length_after(const struct vx_log_scan *scan, uint64_t file_length)
 
 /* --- over the file --- */
 
-static int
-add_to_overlay(void *context, const struct vx_log_descriptor *descriptor, uint64_t data_offset,
-               struct vhdx_error *err)
+int
+vx_log_add_to_overlay(void *context, const struct vx_log_descriptor *descriptor, uint64_t data_offset,
+                      struct vhdx_error *err)
 {
     struct vx_overlay_page page = { .file_offset = descriptor->file_offset, .data_offset = data_offset + 8 };
 
@@ -117,7 +117,7 @@ vx_replay_view(struct vhdx_storage **out, struct vhdx_storage *storage, const st
 
     if (rc < 0)
         return rc;
-    rc = walk(storage, scan, add_to_overlay, builder, err);
+    rc = walk(storage, scan, vx_log_add_to_overlay, builder, err);
     if (rc == VHDX_OK)
         rc = vx_overlay_new(out, storage, builder, length_after(scan, file_length), err);
     vx_overlay_builder_free(builder);

@@ -53,6 +53,10 @@ int  vx_log_scan(struct vx_log_scan *out, struct vhdx_storage *storage, const st
                  uint64_t log_length, uint64_t file_length, struct vx_findings *findings, struct vhdx_error *err);
 void vx_log_scan_free(struct vx_log_scan *scan);
 
+/* Takes a descriptor: lays its page or zeros over the file.  The context is a struct vx_overlay_builder. */
+int vx_log_add_to_overlay(void *context, const struct vx_log_descriptor *descriptor, uint64_t data_offset,
+                          struct vhdx_error *err);
+
 /* The replayed view: an overlay over `storage`, which it does not own. */
 int vx_replay_view(struct vhdx_storage **out, struct vhdx_storage *storage, const struct vx_log_scan *scan,
                    uint64_t file_length, struct vhdx_error *err);
