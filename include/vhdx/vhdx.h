@@ -11,6 +11,7 @@
 #include <vhdx/ops.h>
 #include <vhdx/parents.h>
 #include <vhdx/rules.h>
+#include <vhdx/salvage.h>
 #include <vhdx/space.h>
 #include <vhdx/storage.h>
 
