@@ -37,6 +37,9 @@ struct vhdx_rule {
 /* The rule with this number (`rule` of struct vhdx_error), or NULL when there is none.  Static; any thread. */
 const struct vhdx_rule *vhdx_rule_get(int number);
 
+/* What helps against this finding: its rule's remedy; of a log that is in use and nowhere, class log. */
+enum vhdx_remedy vhdx_finding_remedy(const struct vhdx_error *finding);
+
 /* "headers", "replay", ..., "none".  Static. */
 const char *vhdx_remedy_name(enum vhdx_remedy remedy);
 

@@ -10,6 +10,7 @@
 #include <vhdx/inspect.h>
 #include <vhdx/ops.h>
 #include <vhdx/parents.h>
+#include <vhdx/repair.h>
 #include <vhdx/rules.h>
 #include <vhdx/salvage.h>
 #include <vhdx/space.h>

@@ -18,6 +18,19 @@ vhdx_rule_get(int number)
     return &rules[number];
 }
 
+/* A place no log can have (V17 to V22): while the log is empty the headers are mended, else the log is what is lost. */
+enum vhdx_remedy
+vhdx_finding_remedy(const struct vhdx_error *finding)
+{
+    const struct vhdx_rule *rule = vhdx_rule_get(finding->rule);
+
+    if (rule == NULL)
+        return VHDX_REMEDY_NONE;
+    if (rule->number >= 17 && rule->number <= 22 && finding->severity == VHDX_SEVERITY_REFUSE)
+        return VHDX_REMEDY_LOG;
+    return rule->remedy;
+}
+
 const char *
 vhdx_remedy_name(enum vhdx_remedy remedy)
 {

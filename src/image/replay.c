@@ -126,21 +126,40 @@ vx_replay_view(struct vhdx_storage **out, struct vhdx_storage *storage, const st
 
 /* --- into the file --- */
 
+/* Where the pages go; what would lie past `limit` is left out. */
+struct target {
+    struct vhdx_storage *storage;
+    uint64_t             limit;
+};
+
+static int
+zero_target(const struct target *target, const struct vx_log_descriptor *descriptor, struct vhdx_error *err)
+{
+    uint64_t length = descriptor->zero_length;
+
+    if (descriptor->file_offset >= target->limit)
+        return VHDX_OK;
+    length = vx_min_u64(length, target->limit - descriptor->file_offset);
+    return length == 0 ? VHDX_OK
+                       : vx_storage_zero(target->storage, descriptor->file_offset, length, VHDX_ZERO_RELEASE, err);
+}
+
 static int
 write_target(void *context, const struct vx_log_descriptor *descriptor, uint64_t data_offset, struct vhdx_error *err)
 {
-    struct vhdx_storage *storage = context;
+    const struct target *target = context;
     uint8_t              sector[VX_LOG_SECTOR], page[VX_PAGE];
     int                  rc;
 
     if (descriptor->is_zero)
-        return descriptor->zero_length == 0 ? VHDX_OK
-               : vx_storage_zero(storage, descriptor->file_offset, descriptor->zero_length, VHDX_ZERO_RELEASE, err);
-    rc = vx_storage_read(storage, sector, sizeof sector, data_offset, err);
+        return zero_target(target, descriptor, err);
+    if (target->limit < VX_PAGE || descriptor->file_offset > target->limit - VX_PAGE)
+        return VHDX_OK;
+    rc = vx_storage_read(target->storage, sector, sizeof sector, data_offset, err);
     if (rc < 0)
         return rc;
     vx_log_page_decode(page, descriptor, sector);
-    return vx_storage_write(storage, page, sizeof page, descriptor->file_offset, err);
+    return vx_storage_write(target->storage, page, sizeof page, descriptor->file_offset, err);
 }
 
 /* Y2 for one entry: its bytes as they are, sector by sector around the ring's end. */
@@ -162,20 +181,43 @@ rewrite_entry(struct vhdx_storage *storage, const struct vx_log_scan *scan, cons
     return VHDX_OK;
 }
 
-static int
-rewrite_what_is_trusted(struct vx_image *image, const struct vx_log_scan *scan, struct vhdx_error *err)
-    VX_REQUIRES(image->session_lock)
+int
+vx_replay_secure(struct vhdx_storage *storage, const struct vx_log_scan *scan, struct vhdx_error *err)
 {
     int rc;
 
     for (uint32_t i = scan->tail_index;; i = scan->places[i].next) {
-        rc = rewrite_entry(image->storage, scan, &scan->places[i], err);
-        if (rc < 0)
+        rc = rewrite_entry(storage, scan, &scan->places[i], err);
+        if (rc < 0 || i == scan->head_index)
             return rc;
-        if (i == scan->head_index)
-            break;
     }
-    rc = vx_session_rewrite_header(image, err);
+}
+
+int
+vx_replay_apply(struct vhdx_storage *storage, const struct vx_log_scan *scan, uint64_t file_length, bool within,
+                struct vhdx_error *err)
+{
+    struct target target = { .storage = storage, .limit = within ? file_length : UINT64_MAX };
+    uint64_t      length = length_after(scan, file_length);
+    int           rc = VHDX_OK;
+
+    if (!within && length > file_length)
+        rc = vx_storage_set_size(storage, length, err);
+    if (rc == VHDX_OK)
+        rc = walk(storage, scan, write_target, &target, err);
+    if (rc == VHDX_OK && !VX_BROKEN(REPLAY_NO_FLUSH))
+        rc = vx_storage_flush(storage, err);     /* Y4 */
+    return rc;
+}
+
+static int
+rewrite_what_is_trusted(struct vx_image *image, const struct vx_log_scan *scan, struct vhdx_error *err)
+    VX_REQUIRES(image->session_lock)
+{
+    int rc = vx_replay_secure(image->storage, scan, err);
+
+    if (rc == VHDX_OK)
+        rc = vx_session_rewrite_header(image, err);
     if (rc == VHDX_OK && !VX_BROKEN(REPLAY_NO_FIRST_FLUSH))
         rc = vx_storage_flush(image->storage, err);
     return rc;
@@ -186,7 +228,6 @@ replay_locked(struct vx_image *image, const struct vx_log_scan *scan, uint64_t f
     VX_REQUIRES(image->session_lock)
 {
     struct vx_header next = image->header;
-    uint64_t         length = length_after(scan, file_length);
     int              rc = vx_session_check_numbers(image, err);
 
     if (rc == VHDX_OK)
@@ -196,12 +237,8 @@ replay_locked(struct vx_image *image, const struct vx_log_scan *scan, uint64_t f
     rc = vx_guid_random(&next.file_write_guid, err);
     if (rc == VHDX_OK && !VX_BROKEN(REPLAY_NO_FIRST_FLUSH))
         rc = vx_session_put_headers(image, &next, err); /* Y3 */
-    if (rc == VHDX_OK && length > file_length)
-        rc = vx_storage_set_size(image->storage, length, err);
     if (rc == VHDX_OK)
-        rc = walk(image->storage, scan, write_target, image->storage, err);
-    if (rc == VHDX_OK && !VX_BROKEN(REPLAY_NO_FLUSH))
-        rc = vx_storage_flush(image->storage, err);     /* Y4 */
+        rc = vx_replay_apply(image->storage, scan, file_length, false, err);
     if (rc < 0)
         return rc;
     next.log_guid = (struct vhdx_guid){ .bytes = { 0 } };

@@ -61,4 +61,14 @@ int vx_log_add_to_overlay(void *context, const struct vx_log_descriptor *descrip
 int vx_replay_view(struct vhdx_storage **out, struct vhdx_storage *storage, const struct vx_log_scan *scan,
                    uint64_t file_length, struct vhdx_error *err);
 
+/*
+ * Into the file, in two steps, for whoever writes the headers himself (Y1 to Y4 in replay.c).  vx_replay_secure rewrites
+ * what is trusted, and the caller flushes.  vx_replay_apply writes length and pages and flushes.
+ *
+ *   within   true: nothing past file_length is written, and the file does not grow: of a file that was cut (V31)
+ */
+int vx_replay_secure(struct vhdx_storage *storage, const struct vx_log_scan *scan, struct vhdx_error *err);
+int vx_replay_apply(struct vhdx_storage *storage, const struct vx_log_scan *scan, uint64_t file_length, bool within,
+                    struct vhdx_error *err);
+
 #endif

@@ -46,25 +46,59 @@ run_stages(struct vx_check *check, struct vhdx_error *err)
         rc = vx_check_metadata(check, err);
     if (rc == VHDX_OK)
         rc = vx_check_bat(check, err);
-    if (rc == VHDX_OK)
-        vx_check_leaks(check);
-    return rc;
+    return rc == VHDX_OK ? vx_check_leaks(check, err) : rc;
 }
 
-static int
-run(struct vx_check *check, struct vhdx_error *err)
+int
+vx_check_run(struct vx_check *check, struct vhdx_error *err)
 {
     int rc = demand_signature(check->storage, err);
 
     if (rc == VHDX_OK)
         rc = vx_storage_get_size(check->storage, &check->file_length, err);
+    if (rc == VHDX_OK) {
+        check->summary->file_size = check->file_length;
+        rc = run_stages(check, err);
+    }
     if (rc < 0)
-        return rc;
-    check->summary->file_size = check->file_length;
-    check->table = vx_alloc_zeroed(1, sizeof *check->table);
-    if (check->table == NULL)
-        return vx_fail_memory(err, "a region table");
-    return run_stages(check, err);
+        check->summary->is_complete = false;
+    vx_check_report_finish(&check->report);
+    return rc;
+}
+
+int
+vx_check_new(struct vx_check **out, struct vhdx_storage *storage, const struct vhdx_check_options *options,
+             void (*report)(void *context, const struct vhdx_error *finding), void *context,
+             struct vhdx_check_summary *summary, struct vhdx_error *err)
+{
+    struct vx_check *check = vx_alloc_zeroed(1, sizeof *check);
+
+    memset(summary, 0, sizeof *summary);
+    if (check != NULL)
+        check->table = vx_alloc_zeroed(1, sizeof *check->table);
+    if (check == NULL || check->table == NULL) {
+        vx_check_free(check);
+        return vx_fail_memory(err, "a check");
+    }
+    summary->is_complete = true;
+    check->storage = check->view = storage;
+    check->ignore_log = options != NULL && options->ignore_log;
+    check->summary = summary;
+    vx_check_report_init(&check->report, report, context, summary);
+    vx_findings_init(&check->findings, vx_check_report_take, &check->report);
+    *out = check;
+    return VHDX_OK;
+}
+
+void
+vx_check_free(struct vx_check *check)
+{
+    if (check == NULL)
+        return;
+    vx_used_map_free(&check->used);
+    vhdx_storage_close(check->replayed);
+    vx_free(check->table);
+    vx_free(check);
 }
 
 int
@@ -72,28 +106,13 @@ vhdx_check_storage(struct vhdx_storage *storage, const struct vhdx_check_options
                    void (*report)(void *context, const struct vhdx_error *finding), void *context,
                    const struct vhdx_progress *progress, struct vhdx_check_summary *out, struct vhdx_error *err)
 {
-    struct vx_check *check = vx_alloc_zeroed(1, sizeof *check);
-    int rc;
+    struct vx_check *check;
+    int rc = vx_check_new(&check, storage, options, report, context, out, err);
 
-    memset(out, 0, sizeof *out);
-    if (check == NULL)
-        return vx_fail_memory(err, "a check");
-    out->is_complete = true;
-    check->storage = check->view = storage;
-    check->ignore_log = options != NULL && options->ignore_log;
-    check->progress = progress;
-    check->summary = out;
-    vx_check_report_init(&check->report, report, context, out);
-    vx_findings_init(&check->findings, vx_check_report_take, &check->report);
-
-    rc = run(check, err);
     if (rc < 0)
-        out->is_complete = false;
-    vx_check_report_finish(&check->report);
-
-    vx_used_map_free(&check->used);
-    vhdx_storage_close(check->replayed);
-    vx_free(check->table);
-    vx_free(check);
+        return rc;
+    check->progress = progress;
+    rc = vx_check_run(check, err);
+    vx_check_free(check);
     return rc;
 }

@@ -52,13 +52,21 @@ struct vx_check {
     struct vx_used_map      used;
 };
 
+/* One check, for whoever wants to know more than the findings: what the stages left behind lives until vx_check_free, which
+ * takes NULL.  `summary` is the caller's and outlives the check. */
+int  vx_check_new(struct vx_check **out, struct vhdx_storage *storage, const struct vhdx_check_options *options,
+                  void (*report)(void *context, const struct vhdx_error *finding), void *context,
+                  struct vhdx_check_summary *summary, struct vhdx_error *err);
+int  vx_check_run(struct vx_check *check, struct vhdx_error *err);
+void vx_check_free(struct vx_check *check);
+
 /* The stages.  `*go_on` is false when nothing further can be trusted. */
 int vx_check_head(struct vx_check *check, bool *go_on, struct vhdx_error *err);
 int vx_check_log(struct vx_check *check, struct vhdx_error *err);
 int vx_check_regions(struct vx_check *check, struct vhdx_error *err);
 int vx_check_metadata(struct vx_check *check, struct vhdx_error *err);
 int vx_check_bat(struct vx_check *check, struct vhdx_error *err);
-void vx_check_leaks(struct vx_check *check);
+int vx_check_leaks(struct vx_check *check, struct vhdx_error *err);
 
 /*
  * The sector bitmap of one chunk (V155 to V157).

@@ -1,0 +1,424 @@
+/*
+ * The repair: every image of damage_fixture.h, mended by all classes.  What is left may only be what no class mends, or what
+ * this file lists; a second run finds nothing; guests read what they read; undone, every byte is what it was.
+ */
+#include "ops/damage_fixture.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include <vhdx/repair.h>
+
+#include "storage/undo.h"
+
+#define RULES 160
+
+/* --- looking --- */
+
+struct broken {
+    enum vhdx_severity worst[RULES];
+};
+
+static void
+note(void *context, const struct vhdx_error *finding)
+{
+    struct broken *broken = context;
+
+    if (finding->severity > broken->worst[finding->rule])
+        broken->worst[finding->rule] = finding->severity;
+}
+
+static struct broken
+look(struct vhdx_storage *storage)
+{
+    struct broken broken = { .worst = { 0 } };
+    struct vhdx_check_summary summary;
+
+    (void)vhdx_check_storage(storage, NULL, note, &broken, NULL, &summary, NULL);
+    return broken;
+}
+
+/* How the image opens: REFUSE not at all, RO for reading, anything less for writing; BLOCK as RO. */
+static enum vhdx_severity
+worst_of(const struct broken *broken)
+{
+    enum vhdx_severity worst = VHDX_SEVERITY_NONE;
+
+    for (int rule = 0; rule < RULES; rule++) {
+        if (broken->worst[rule] > worst)
+            worst = broken->worst[rule];
+    }
+    return worst;
+}
+
+/* --- copies --- */
+
+static struct vhdx_storage *
+copy_of(struct vhdx_storage *storage)
+{
+    struct vhdx_storage *copy;
+    uint64_t size, start = 0, end;
+    uint8_t *buffer = vx_alloc(1 << 20);
+
+    assert_int_equal(vx_storage_get_size(storage, &size, NULL), VHDX_OK);
+    assert_int_equal(vhdx_storage_new_memory(&copy, size, NULL), VHDX_OK);
+    while (vx_storage_next_data(storage, start, &start, &end, NULL) == VHDX_OK && start < end) {
+        size_t n = (size_t)vx_min_u64(end - start, 1 << 20);
+
+        assert_int_equal(vx_storage_read(storage, buffer, n, start, NULL), VHDX_OK);
+        assert_int_equal(vx_storage_write(copy, buffer, n, start, NULL), VHDX_OK);
+        start += n;
+    }
+    vx_free(buffer);
+    return copy;
+}
+
+/* --- contents --- */
+
+static struct vhdx_disk *
+open_disk(struct vhdx_storage *storage)
+{
+    const struct vhdx_open_options options = { .flags = VHDX_OPEN_NO_PARENTS, .format = VHDX_FORMAT_VHDX };
+    struct vhdx_storage *copy = copy_of(storage); /* a disk owns what it is opened over */
+    struct vhdx_disk *disk;
+
+    if (vhdx_disk_open_storage(&disk, copy, &options, NULL) == VHDX_OK)
+        return disk;
+    vhdx_storage_close(copy);
+    return NULL;
+}
+
+/* Pieces that `good` can read and that `storage` reads differently; those that it cannot read are counted by themselves. */
+static void
+compare(struct vhdx_storage *good, struct vhdx_storage *storage, uint64_t *differ, uint64_t *unreadable)
+{
+    struct vhdx_disk *a = open_disk(good), *b = open_disk(storage);
+    static uint8_t one[1 << 16], other[1 << 16];
+
+    *differ = *unreadable = 0;
+    assert_non_null(a);
+    for (uint64_t at = 0; b != NULL && at < vhdx_disk_size(a) && at < vhdx_disk_size(b) && at < M(32); at += sizeof one) {
+        if (vhdx_disk_read(a, one, sizeof one, at, NULL) < 0)
+            continue;
+        if (vhdx_disk_read(b, other, sizeof other, at, NULL) < 0)
+            (*unreadable)++;
+        else
+            *differ += memcmp(one, other, sizeof one) != 0;
+    }
+    if (b == NULL)
+        *unreadable = UINT64_MAX;
+    vhdx_disk_close(a, NULL);
+    vhdx_disk_close(b, NULL);
+}
+
+static bool
+are_equal(struct vhdx_storage *a, struct vhdx_storage *b)
+{
+    uint64_t size, other_size, start[2] = { 0, 0 }, at = 0;
+    uint8_t *one = vx_alloc(1 << 20), *other = vx_alloc(1 << 20);
+    bool is_equal;
+
+    vx_storage_get_size(a, &size, NULL);
+    vx_storage_get_size(b, &other_size, NULL);
+    is_equal = size == other_size;
+    while (is_equal && at < size) {
+        uint64_t end;
+        size_t n;
+
+        vx_storage_next_data(a, at, &start[0], &end, NULL);
+        vx_storage_next_data(b, at, &start[1], &end, NULL);
+        at = vx_min_u64(start[0], start[1]);
+        n = (size_t)vx_min_u64(1 << 16, size - at);
+        if (n == 0)
+            break;
+        is_equal = vx_storage_read(a, one, n, at, NULL) == VHDX_OK && vx_storage_read(b, other, n, at, NULL) == VHDX_OK &&
+                   memcmp(one, other, n) == 0;
+        at += n;
+    }
+    vx_free(one);
+    vx_free(other);
+    return is_equal;
+}
+
+/* --- every case --- */
+
+/* What no rule can mend: told as left, and still broken after. */
+static const struct {
+    const char *about;
+    int         rule;
+} stays[] = {
+    { "log over 1 GiB", 149 },                  /* not in the run that gave something up */
+    { "Logical Sector Size too short", 93 },    /* both sizes fit so small a disk */
+    { "sectors of 1024", 97 },
+    { "a locator without a child", 102 },       /* absent blocks may be the parent's */
+    { "a bitmap in state 2", 141 },             /* whose sectors they are is lost */
+    { "a bitmap in state 2", 148 },
+    { "state 7 without a bitmap", 143 },
+    { "state 7 without a bitmap", 148 },
+    { "a bitmap past the end", 144 },
+    { "a bitmap past the end", 148 },
+    { "a bitmap over the BAT", 144 },
+    { "a bitmap over the BAT", 148 },
+    { "a hole in a fixed image", 148 },         /* its blocks keep their places */
+};
+
+static bool
+may_stay(const char *about, int rule)
+{
+    for (size_t i = 0; i < sizeof stays / sizeof stays[0]; i++) {
+        if (strcmp(stays[i].about, about) == 0 && stays[i].rule == rule)
+            return true;
+    }
+    return false;
+}
+
+static void
+count_step(void *context, const struct vhdx_repair_step *step)
+{
+    uint64_t *counts = context;
+
+    assert_true(step->rule > 0 && step->message[0] != '\0');
+    if ((VHDX_REPAIR_CLASS(step->remedy) & VHDX_REPAIR_ALL) == 0 && step->remedy != VHDX_REMEDY_REPLAY)
+        fail_msg("V%d: %s: of no class", step->rule, step->message);
+    counts[step->is_left ? 1 : 0]++;
+}
+
+static int
+repair(struct vhdx_storage *storage, bool dry_run, uint64_t counts[2], struct vhdx_repair_result *result)
+{
+    const struct vhdx_repair_options options = { .classes = VHDX_REPAIR_ALL, .dry_run = dry_run };
+    struct vhdx_error err;
+    int rc;
+
+    counts[0] = counts[1] = 0;
+    rc = vhdx_repair_storage(storage, &options, count_step, counts, NULL, result, &err);
+    assert_true(counts[0] == result->steps && counts[1] == result->left);
+    return rc;
+}
+
+/* Broken rules that a class should have mended, and what no rule may do: break another one. */
+static void
+judge_after(const struct damage_case *c, const struct broken *before, const struct broken *after)
+{
+    for (int rule = 1; rule < RULES; rule++) {
+        const struct vhdx_rule *row = vhdx_rule_get(rule);
+
+        if (after->worst[rule] == VHDX_SEVERITY_NONE)
+            continue;
+        if ((VHDX_REPAIR_CLASS(row->remedy) & VHDX_REPAIR_ALL) != 0 && !may_stay(c->about, rule))
+            fail_msg("%s: V%d is broken after the repair", c->about, rule);
+        if (after->worst[rule] > before->worst[rule] && worst_of(after) >= worst_of(before))
+            fail_msg("%s: V%d is broken worse after the repair", c->about, rule);
+    }
+}
+
+/* What could be read reads as before; what could not, as in an image without the fault, or as zeros that were told as lost. */
+static void
+judge_contents(const struct damage_case *c, struct vhdx_storage *good, struct vhdx_storage *damaged,
+               struct vhdx_storage *mended)
+{
+    struct vhdx_disk *before = open_disk(damaged), *after = open_disk(mended);
+    uint64_t differ = 0, unreadable = 0;
+
+    if (before != NULL)
+        compare(damaged, mended, &differ, &unreadable);
+    else if (after != NULL)
+        compare(good, mended, &differ, &unreadable);
+    vhdx_disk_close(before, NULL);
+    vhdx_disk_close(after, NULL);
+    if (differ != 0 || unreadable != 0)
+        fail_msg("%s: %" PRIu64 " pieces read differently, %" PRIu64 " not at all", c->about, differ, unreadable);
+}
+
+/* A plan writes nothing and counts what will be done. */
+static void
+judge_plan(const struct damage_case *c, struct vhdx_storage *storage, uint64_t planned[2])
+{
+    struct vhdx_storage *copy = copy_of(storage);
+    struct vhdx_repair_result result;
+
+    storage->traits.is_read_only = true;
+    (void)repair(storage, true, planned, &result);
+    storage->traits.is_read_only = false;
+    if (!are_equal(copy, storage))
+        fail_msg("%s: a plan was written", c->about);
+    vhdx_storage_close(copy);
+}
+
+static void
+judge_second_run(const struct damage_case *c, struct vhdx_storage *storage)
+{
+    struct vhdx_storage *copy = copy_of(storage);
+    struct vhdx_repair_result result;
+    uint64_t counts[2];
+
+    (void)repair(storage, false, counts, &result);
+    if ((counts[0] != 0 || !are_equal(copy, storage)) && !may_stay(c->about, 149))
+        fail_msg("%s: a second run finds something", c->about);
+    vhdx_storage_close(copy);
+}
+
+static const struct vx_undo_tags tags = { { VX_HEADER_OFFSET(0) + 16, VX_HEADER_OFFSET(1) + 16 } };
+
+static void
+judge_undo(const struct damage_case *c, struct vhdx_storage *damaged)
+{
+    struct vhdx_storage *copy = copy_of(damaged), *file, *undo;
+    struct vhdx_repair_result result;
+    struct vhdx_error err = { .message = "" };
+    uint64_t counts[2];
+
+    assert_int_equal(vhdx_storage_new_memory(&file, 0, NULL), VHDX_OK);
+    assert_int_equal(vx_undo_new(&undo, copy, file, &tags, NULL), VHDX_OK);
+    if (repair(undo, false, counts, &result) == VHDX_OK && counts[0] > 0 && are_equal(damaged, copy))
+        fail_msg("%s: nothing was changed", c->about);
+    assert_int_equal(vx_undo_finish(undo, NULL), VHDX_OK);
+    vhdx_storage_close(undo);
+    for (int run = 0; run < 2; run++) { /* again is fine, too */
+        if (vx_undo_apply(file, copy, &tags, &err) < 0)
+            fail_msg("%s: undo: %s", c->about, err.message);
+        if (!are_equal(damaged, copy))
+            fail_msg("%s: undone, it is not what it was", c->about);
+    }
+    vhdx_storage_close(file);
+    vhdx_storage_close(copy);
+}
+
+static void
+run_case(const struct damage_case *c)
+{
+    struct vhdx_storage *damaged;
+    struct vhdx_repair_result result;
+    struct image image, good;
+    struct broken before, after;
+    uint64_t planned[2], done[2];
+
+    build(&good, c->kind);
+    build_case(&image, c);
+    damaged = copy_of(image.storage);
+    before = look(image.storage);
+    judge_plan(c, image.storage, planned);
+    (void)repair(image.storage, false, done, &result);
+    after = look(image.storage);
+    if (done[0] != planned[0])
+        fail_msg("%s: %" PRIu64 " steps planned, %" PRIu64 " done", c->about, planned[0], done[0]);
+    judge_after(c, &before, &after);
+    judge_contents(c, good.storage, damaged, image.storage);
+    judge_second_run(c, image.storage);
+    judge_undo(c, damaged);
+    vhdx_storage_close(image.storage);
+    vhdx_storage_close(good.storage);
+    vhdx_storage_close(damaged);
+}
+
+static void
+every_case(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        run_case(&cases[i]);
+}
+
+/* --- one class at a time --- */
+
+static void
+only_what_was_asked_for(void **state)
+{
+    static const struct damage_case two_faults = {
+        "a damaged header and a stray offset", PLAIN, { { IN_OLD_HEADER, 9, 1, 99 }, { IN_BAT, 4, 8, M(5) | 2 } },
+        .is_not_sealed = true,
+    };
+    const struct vhdx_repair_options headers = { .classes = VHDX_REPAIR_CLASS(VHDX_REMEDY_HEADERS) };
+    const struct vhdx_repair_options wrong = { .classes = VHDX_REPAIR_CLASS(VHDX_REMEDY_REPLAY) }, none = { .classes = 0 };
+    struct vhdx_repair_result result;
+    struct vhdx_error err;
+    struct broken after;
+    struct image image;
+
+    (void)state;
+    build_case(&image, &two_faults);
+    assert_int_equal(vhdx_repair_storage(image.storage, &wrong, NULL, NULL, NULL, NULL, &err), VHDX_E_INVALID);
+    assert_int_equal(vhdx_repair_storage(image.storage, &none, NULL, NULL, NULL, NULL, &err), VHDX_E_INVALID);
+    assert_int_equal(vhdx_repair_storage(image.storage, &headers, NULL, NULL, NULL, &result, &err), VHDX_OK);
+    after = look(image.storage);
+    assert_true(result.steps == 1 && after.worst[11] == VHDX_SEVERITY_NONE && after.worst[138] == VHDX_SEVERITY_WARN);
+    image.storage->traits.is_read_only = true;
+    assert_int_equal(vhdx_repair_storage(image.storage, &headers, NULL, NULL, NULL, NULL, &err), VHDX_E_READ_ONLY);
+    vhdx_storage_close(image.storage);
+}
+
+/* --- undo files that do not fit --- */
+
+static void
+make_undo(struct image *image, struct vhdx_storage **file)
+{
+    struct vhdx_repair_result result;
+    struct vhdx_storage *undo;
+    uint64_t counts[2];
+
+    assert_int_equal(vhdx_storage_new_memory(file, 0, NULL), VHDX_OK);
+    assert_int_equal(vx_undo_new(&undo, image->storage, *file, &tags, NULL), VHDX_OK);
+    assert_int_equal(repair(undo, false, counts, &result), VHDX_OK);
+    assert_int_equal(vx_undo_finish(undo, NULL), VHDX_OK);
+    vhdx_storage_close(undo);
+}
+
+static void
+refuses_undo(struct vhdx_storage *file, struct vhdx_storage *storage)
+{
+    struct vhdx_storage *before = copy_of(storage);
+    struct vhdx_error err = { .message = "" };
+
+    assert_int_equal(vx_undo_apply(file, storage, &tags, &err), VHDX_E_INVALID);
+    assert_true(err.message[0] != '\0' && are_equal(before, storage));
+    vhdx_storage_close(before);
+}
+
+static void
+undo_of_another_or_damaged(void **state)
+{
+    static const struct damage_case fault = { "a state", PLAIN, { { IN_BAT, 4, 8, 4 } } };
+    struct vhdx_storage *file, *cut;
+    struct image image, other;
+    uint64_t length;
+    uint8_t byte;
+
+    (void)state;
+    build_case(&image, &fault);
+    build_case(&other, &fault);
+    make_undo(&image, &file);
+    refuses_undo(file, other.storage);
+    vx_storage_get_size(file, &length, NULL);
+    cut = copy_of(file);
+    vx_storage_set_size(cut, length - 4096, NULL);
+    refuses_undo(cut, image.storage);
+    for (uint64_t at = 0; at < length; at += 331) { /* any byte of it, padding left out */
+        vx_storage_read(file, &byte, 1, at, NULL);
+        vx_storage_set_size(cut, 0, NULL);
+        vhdx_storage_close(cut);
+        cut = copy_of(file);
+        byte ^= 0x40;
+        vx_storage_write(cut, &byte, 1, at, NULL);
+        if (at != 0)
+            at += 4001;
+        refuses_undo(cut, image.storage);
+    }
+    put_number(&image, VX_HEADER_OFFSET(0) + 16, 8, 7); /* written since */
+    refuses_undo(file, image.storage);
+    vhdx_storage_close(cut);
+    vhdx_storage_close(file);
+    vhdx_storage_close(image.storage);
+    vhdx_storage_close(other.storage);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_case),
+        cmocka_unit_test(only_what_was_asked_for),
+        cmocka_unit_test(undo_of_another_or_damaged),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
