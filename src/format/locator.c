@@ -174,11 +174,19 @@ take_known_pair(struct reading *r, uint32_t index, const struct vx_locator_pair 
         r->known[key] = *pair;
 }
 
+/* What looking at a string costs: nothing when it lies outside, which is told at once. */
+static uint64_t
+cost_of(const struct reading *r, uint32_t offset, uint32_t string_length)
+{
+    return is_inside(r, offset, string_length) ? string_length : 0;
+}
+
 /* A pair we only keep for others. */
 static void
 examine_unknown_pair(struct reading *r, uint32_t index, const struct vx_locator_pair *pair)
 {
-    uint64_t length = (uint64_t)pair->key_length + pair->value_length;
+    uint64_t length = cost_of(r, pair->key_offset, pair->key_length) +
+                      cost_of(r, pair->value_offset, pair->value_length);
 
     if (r->examined == EXAMINED_PAIRS || length > r->bytes_left) {
         r->passed_over++;

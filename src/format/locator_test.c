@@ -184,6 +184,7 @@ strings(void **state)
         { "known key past the end", 1, 0, 0x10000, 114, VHDX_SEVERITY_WARN },
         { "known key too short", 1, 8, 24, 0, VHDX_SEVERITY_NONE },
         { "known key of 25 bytes", 1, 8, 25, 115, VHDX_SEVERITY_WARN },
+        { "known key longer than the item", 1, 8, 65534, 114, VHDX_SEVERITY_WARN },
         { "unknown value in the entries", 3, 4, 67, 114, VHDX_SEVERITY_WARN },
         { "unknown value right after them", 3, 4, 68, 0, VHDX_SEVERITY_NONE },
         { "unknown value past the end", 3, 4, 0x10000, 114, VHDX_SEVERITY_WARN },
@@ -191,6 +192,8 @@ strings(void **state)
         { "unknown key of 0 bytes", 3, 8, 0, 114, VHDX_SEVERITY_WARN },
         { "unknown key of 3 bytes", 3, 8, 3, 115, VHDX_SEVERITY_WARN },
         { "unknown value of 3 bytes", 3, 10, 3, 115, VHDX_SEVERITY_WARN },
+        { "unknown key longer than the item", 3, 8, 65534, 114, VHDX_SEVERITY_WARN },
+        { "unknown value longer than the item", 3, 10, 65534, 114, VHDX_SEVERITY_WARN },
     };
     size_t i;
 

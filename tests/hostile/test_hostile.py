@@ -8,10 +8,12 @@ import pytest
 import batch
 import builder
 import cases_bat  # noqa: F401
+import cases_fields  # noqa: F401
 import cases_head  # noqa: F401
 import cases_locator  # noqa: F401
 import cases_log  # noqa: F401
 import cases_metadata  # noqa: F401
+import cases_places  # noqa: F401
 import cases_region  # noqa: F401
 import guest
 from batch import assert_printable
@@ -80,7 +82,10 @@ class Examination:
         if self.case.is_long:
             return
         self.info()
-        self.map()
+        if self.case.is_of_table and (self.verdict.writable or not self.verdict.opens):
+            return
+        if self.verdict.opens:
+            self.map()
         if self.case.can_convert:
             self.convert()
         else:
@@ -91,7 +96,9 @@ class Examination:
         if self.verdict.code == "NOT_VHDX":
             assert (document["error"]["code"], document["error"]["rule"]) == ("NOT_VHDX", "V2"), document
             return
-        found = {finding["rule"]: finding for finding in document["findings"]}
+        found = {}
+        for finding in document["findings"]:
+            found.setdefault(finding["rule"], finding)
         assert set(found) - numbered(self.verdict.follow) == numbered(self.verdict.rules), document["findings"]
         for rule, finding in found.items():
             assert finding["severity"] in SEVERITIES[rule], finding
@@ -122,9 +129,7 @@ class Examination:
     def map(self):
         done = self.run("map", "--json", self.path)
         document = json.loads(done.output)
-        if not self.verdict.opens:
-            assert document["error"]["code"] == self.verdict.code, document
-        elif done.status == 0:
+        if done.status == 0:
             assert sum(extent["length"] for extent in document) == self.image.disk_size
         else:
             assert self.verdict.bad_blocks or self.verdict.is_child, document

@@ -33,3 +33,7 @@ def test_the_image_breaks_it_alone(rule):
     assert all(unavoidable.values())
 
 
+
+
+def test_enough_images():
+    assert len(CASES) >= 800

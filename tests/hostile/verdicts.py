@@ -28,14 +28,14 @@ def good(*rules):
     return Verdict(frozenset(rules), writable=True)
 
 
-def read_only(rule, *also):
+def read_only(rule, *also, follow=()):
     """Opens with the right bytes; is not opened for writing before a repair."""
-    return Verdict(frozenset((rule, *also)), rule=rule)
+    return Verdict(frozenset((rule, *also)), frozenset(follow), rule=rule)
 
 
-def bad_blocks(rule, *blocks, also=()):
+def bad_blocks(rule, *blocks, also=(), follow=()):
     """Opens, for reading only; reads that touch these blocks fail."""
-    return Verdict(frozenset((rule, *also)), rule=rule, bad_blocks=blocks)
+    return Verdict(frozenset((rule, *also)), frozenset(follow), rule=rule, bad_blocks=blocks)
 
 
 def refused(rule, code, *also, follow=()):
@@ -47,9 +47,9 @@ def not_vhdx():
     return Verdict(frozenset((2,)), opens=False, code="NOT_VHDX")
 
 
-def child(*rules):
+def child(*rules, follow=()):
     """A differencing image whose own structures can be looked at."""
-    return Verdict(frozenset(rules), is_child=True)
+    return Verdict(frozenset(rules), frozenset(follow), is_child=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Case:
     bend: Callable
     can_convert: bool = True  # its disk fits the file system here
     cpu_seconds: float = 1    # that one verb may take
+    is_of_table: bool = False # one of many alike: the disk is read once, through the last verb that leaves it so
 
     @property
     def is_long(self):
@@ -74,3 +75,7 @@ def case(name, about, verdict, bend, **more):
     """`bend` is handed a good Image and puts in the one fault."""
     assert name not in (known.name for known in CASES), name
     CASES.append(Case(name, about, verdict, bend, **more))
+
+
+def case_of_table(name, about, verdict, bend):
+    case(name, about, verdict, bend, is_of_table=True)
