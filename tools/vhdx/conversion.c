@@ -19,6 +19,24 @@
 #include "progress.h"
 
 static bool
+ends_in(const char *path, const char *ending)
+{
+    size_t length = strlen(path), ending_length = strlen(ending);
+
+    return length > ending_length && strcmp(path + length - ending_length, ending) == 0;
+}
+
+enum vhdx_format
+conversion_format_by_name(const struct option_reader *reader, const char *path)
+{
+    if (ends_in(path, ".vhdx") || ends_in(path, ".avhdx"))
+        return VHDX_FORMAT_VHDX;
+    if (ends_in(path, ".raw") || ends_in(path, ".img"))
+        return VHDX_FORMAT_RAW;
+    usage_error(reader, "-O vhdx or -O raw is needed: '%s' does not end in .vhdx, .avhdx, .raw or .img", path);
+}
+
+static bool
 is_stream(const char *path)
 {
     return strcmp(path, "-") == 0;
@@ -270,10 +288,10 @@ convert_to_stream(struct conversion *conversion, struct vhdx_disk *from, struct 
 int
 conversion_run(struct conversion *conversion, struct vhdx_error *err)
 {
-    struct vhdx_disk *from = NULL;
+    struct vhdx_disk *from = conversion->disk;
     int rc;
 
-    if (!conversion_reads_pipe(conversion)) {
+    if (from == NULL && !conversion_reads_pipe(conversion)) {
         conversion->culprit = conversion->source;
         rc = file_open_disk(&from, conversion->source, conversion->shared->format, conversion->shared, 0, err);
         if (rc < 0)
@@ -283,7 +301,7 @@ conversion_run(struct conversion *conversion, struct vhdx_error *err)
         rc = convert_to_stream(conversion, from, err);
     else
         rc = convert_to_file(conversion, from, err);
-    if (from != NULL)
+    if (from != conversion->disk)
         vhdx_disk_close(from, NULL);
     return rc;
 }

@@ -20,30 +20,12 @@ static const struct option_line lines[] = {
     { 0 },
 };
 
-static bool
-ends_in(const char *path, const char *ending)
-{
-    size_t length = strlen(path), ending_length = strlen(ending);
-
-    return length > ending_length && strcmp(path + length - ending_length, ending) == 0;
-}
-
-static enum vhdx_format
-format_by_name(const struct option_reader *reader, const char *path)
-{
-    if (ends_in(path, ".vhdx") || ends_in(path, ".avhdx"))
-        return VHDX_FORMAT_VHDX;
-    if (ends_in(path, ".raw") || ends_in(path, ".img"))
-        return VHDX_FORMAT_RAW;
-    usage_error(reader, "-O vhdx or -O raw is needed: '%s' does not end in .vhdx, .avhdx, .raw or .img", path);
-}
-
 /* What the options and operands say together. */
 static void
 complete_conversion(struct conversion *conversion, const struct option_reader *reader)
 {
     if (conversion->target_format == VHDX_FORMAT_AUTO)
-        conversion->target_format = format_by_name(reader, conversion->destination);
+        conversion->target_format = conversion_format_by_name(reader, conversion->destination);
     if (strcmp(conversion->destination, "-") == 0 && conversion->shared->create.preallocation != VHDX_PREALLOCATE_DEFAULT)
         usage_error(reader, "--preallocate is for a file: who reads standard output stores it as it likes");
     if (!conversion_reads_pipe(conversion)) {

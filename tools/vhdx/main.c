@@ -26,6 +26,7 @@ static const struct verb *const verbs[] = {
     &diff_verb,
     &resize_verb,
     &replay_verb,
+    &salvage_verb,
     &dump_verb,
     &serve_verb,
     &bench_verb,
