@@ -12,7 +12,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 # The table: what runs by default, in this order.  Each step is a function below.
-steps="gcc crash command fs nbd peers samples hostile clang sanitizers threads s390x i686 musl"
+steps="gcc crash command python fs nbd peers samples hostile clang sanitizers threads s390x i686 musl"
 
 builds=build-check
 jobs=$(nproc)
@@ -156,7 +156,7 @@ need_gcc_build() {
         ;;
     esac
     gcc_build=bad
-    build gcc -Dtests=enabled -Dcommand=enabled -Dnbdkit=enabled && gcc_build=good # nothing is left out silently
+    build gcc -Dtests=enabled -Dcommand=enabled -Dnbdkit=enabled -Dpython=enabled && gcc_build=good # nothing is left out silently
 }
 
 # ---- the steps ----
@@ -172,6 +172,10 @@ step_crash() {
 
 step_command() {
     need_gcc_build && python_tests command
+}
+
+step_python() {
+    need_gcc_build && python_tests python
 }
 
 step_nbd() {
@@ -215,14 +219,14 @@ step_sanitizers() {
 }
 
 step_threads() {
-    configure threads -Dtests=enabled -Dcommand=disabled -Dnbdkit=disabled -Db_sanitize=thread && suites threads threads
+    configure threads -Dtests=enabled -Dcommand=disabled -Dnbdkit=disabled -Dpython=disabled -Db_sanitize=thread && suites threads threads
 }
 
 # Other hosts: emulated, statically linked, without cmocka and json-c.
 foreign() {
     local host=$1 file=$2
     test_environment=$once
-    configure "$host" "$file" "scripts/cross/$host.ini" -Dtests=enabled -Dcmocka_shim=true -Dcommand=disabled -Dnbdkit=disabled &&
+    configure "$host" "$file" "scripts/cross/$host.ini" -Dtests=enabled -Dcmocka_shim=true -Dcommand=disabled -Dnbdkit=disabled -Dpython=disabled &&
         suites "$host" unit model corpus
 }
 
