@@ -1,5 +1,6 @@
 /*
- * A disk as a guest sees it: a VHDX image (with its chain of parents) or a raw file.
+ * A disk as a guest sees it: a VHDX image (with its chain of parents), a raw file, or a VHD, the older format: fixed VHDs are
+ * read and written, dynamic ones read.
  *
  * Threads: every call on an open disk may be made by any number of threads at once; vhdx_disk_close by one, last.
  */
@@ -21,9 +22,10 @@ extern "C" {
 struct vhdx_disk;
 
 enum vhdx_format {
-    VHDX_FORMAT_AUTO, /* VHDX by its signature, else refused: a stranger's raw disk is never guessed */
+    VHDX_FORMAT_AUTO, /* VHDX by its signature, VHD by its cookie, else refused: a stranger's raw disk is never guessed */
     VHDX_FORMAT_VHDX,
-    VHDX_FORMAT_RAW
+    VHDX_FORMAT_RAW,
+    VHDX_FORMAT_VHD
 };
 
 #define VHDX_OPEN_WRITE       1u /* for reading and writing; a dirty log is replayed into the file */
@@ -70,7 +72,8 @@ struct vhdx_open_options {
  *   storage  vhdx_disk_open_storage: owned by the disk from success on; on failure it stays the caller's
  *   descriptor  vhdx_disk_open_descriptor: the library's from the call on; it is closed when the call fails
  *   errors   VHDX_E_NOT_VHDX, _BAD_HEADER, _BAD_LOG, _BAD_REGION, _BAD_METADATA, _BAD_LOCATOR, _NO_PARENT, _IN_USE,
- *            _NEEDS_REPAIR (opened for writing and a rule of severity RO or BLOCK is broken), _IO, _NO_MEMORY, ...
+ *            _NEEDS_REPAIR (opened for writing and a rule of severity RO or BLOCK is broken), _IO, _NO_MEMORY, _BAD_VHD,
+ *            _UNSUPPORTED (a differencing VHD, or a dynamic one to be written), ...
  *   writes   read-only: not one byte.  For writing: nothing before the first modification, but for the replay of a
  *            dirty log
  *   spec     docs/vhdx-format.md 5.3, 5.4
@@ -184,7 +187,7 @@ struct vhdx_info {
     enum vhdx_image_type type;
     uint64_t             virtual_size;  /* bytes */
     uint64_t             file_size;     /* bytes, length of the host file */
-    uint32_t             block_size;    /* bytes; 0 for raw */
+    uint32_t             block_size;    /* bytes; 0 for raw and for a fixed VHD */
     uint32_t             logical_sector_size;
     uint32_t             physical_sector_size;
     bool                 is_writable;

@@ -54,6 +54,17 @@ int vhdx_create_on_storage(struct vhdx_storage *storage, const struct vhdx_creat
                            const struct vhdx_progress *progress, struct vhdx_error *err);
 
 /*
+ * Create a fixed VHD, the format before VHDX, which Azure takes.  It reads as zeros; open it for writing to fill it.  The
+ * footer, which makes it one, is written last.
+ *
+ *   options    virtual_size (whole sectors, up to 2040 GiB; Azure wants whole MiBs), disk_id and preallocation count; a
+ *              logical sector has 512 bytes
+ *   overwrite  as of vhdx_create_path, for regular files
+ */
+int vhdx_create_vhd_path(const char *path, bool overwrite, const struct vhdx_create_options *options,
+                         const struct vhdx_progress *progress, struct vhdx_error *err);
+
+/*
  * Take the host's space for all of a file, whatever is in it; no byte changes.  For a raw file before it is filled, and for a
  * dynamic image after it was: blocks of which only parts were written have holes.
  *
@@ -93,6 +104,15 @@ int vhdx_write_raw_stream(struct vhdx_disk *from, int descriptor, const struct v
 int vhdx_write_vhdx_stream(struct vhdx_disk *from, int descriptor, const struct vhdx_create_options *options,
                            const struct vhdx_progress *progress, struct vhdx_error *err);
 
+/*
+ * Write a whole fixed VHD to a descriptor that need not seek, as vhdx_write_raw_stream does: the disk, zeros up to
+ * virtual_size, the footer.
+ *
+ *   options   as of vhdx_create_vhd_path; virtual_size 0: the disk's, rounded up to whole sectors
+ */
+int vhdx_write_vhd_stream(struct vhdx_disk *from, int descriptor, const struct vhdx_create_options *options,
+                          const struct vhdx_progress *progress, struct vhdx_error *err);
+
 /* What a copy of a disk would take: lengths of files, in bytes. */
 struct vhdx_measure_result {
     uint64_t virtual_size;
@@ -100,6 +120,7 @@ struct vhdx_measure_result {
     uint64_t raw_file_size;
     uint64_t dynamic_file_size; /* exactly what vhdx_create_path, vhdx_copy and vhdx_disk_close leave */
     uint64_t fixed_file_size;
+    uint64_t vhd_file_size;     /* of a fixed VHD; 0 when the disk is too large for one */
 };
 
 /*

@@ -4,13 +4,15 @@
 
 #include <vhdx/disk.h>
 
+#include "disk/vhd.h"
 #include "image/image.h"
 
 #define VX_MAX_LAYERS 257u /* the disk itself and 256 parents */
 
 struct vx_layer {
     struct vhdx_storage *storage; /* owned */
-    struct vx_image     *image;   /* owned; NULL for a raw file */
+    struct vx_image     *image;   /* owned; NULL for a raw file and a VHD */
+    struct vx_vhd       *vhd;     /* owned; NULL for all but a VHD.  A fixed one is written as a raw file is */
     uint64_t             size;    /* bytes a guest sees of this layer */
     char                *name;    /* owned */
 };

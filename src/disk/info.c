@@ -45,6 +45,8 @@ vhdx_disk_get_info(struct vhdx_disk *disk, unsigned depth, struct vhdx_info *out
     layer = &disk->layers[depth];
     if (layer->image != NULL)
         vx_image_fill_info(layer->image, out);
+    else if (layer->vhd != NULL)
+        vx_vhd_fill_info(layer->vhd, out);
     else
         fill_raw_info(layer, out);
     out->is_writable = disk->is_writable && depth == 0;

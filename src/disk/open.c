@@ -36,6 +36,7 @@ close_layers(struct vhdx_disk *disk, unsigned from, struct vhdx_error *err)
     for (unsigned i = disk->layer_count; i-- > from;) {
         if (disk->layers[i].image != NULL)
             rc = vx_image_close(disk->layers[i].image, i == 0 ? err : NULL);
+        vx_vhd_close(disk->layers[i].vhd);
         vhdx_storage_close(disk->layers[i].storage);
     }
     return rc;
@@ -62,19 +63,48 @@ vhdx_disk_close(struct vhdx_disk *disk, struct vhdx_error *err)
     return rc;
 }
 
+/* AUTO becomes what the file is. */
 static int
-find_format(struct vhdx_storage *storage, enum vhdx_format wanted, bool *is_vhdx, struct vhdx_error *err)
+find_format(struct vhdx_storage *storage, enum vhdx_format *format, struct vhdx_error *err)
 {
     uint8_t signature[8];
     size_t  got;
+    bool    is_vhd;
     int     rc;
 
-    *is_vhdx = wanted != VHDX_FORMAT_RAW;
-    if (wanted != VHDX_FORMAT_AUTO)
+    if (*format != VHDX_FORMAT_AUTO)
         return VHDX_OK;
+    *format = VHDX_FORMAT_VHDX;
     rc = vx_storage_read_prefix(storage, signature, sizeof signature, 0, &got, err);
-    if (rc == VHDX_OK && !vx_identifier_has_signature(signature))
+    if (rc < 0 || vx_identifier_has_signature(signature))
+        return rc;
+    *format = VHDX_FORMAT_VHD;
+    rc = vx_vhd_is_there(storage, &is_vhd, err);
+    if (rc == VHDX_OK && !is_vhd)
         rc = vx_fail(err, VHDX_E_NOT_VHDX, VHDX_PART_IDENTIFIER, 0, "no VHDX signature at the start of the file");
+    return rc;
+}
+
+/* What of a layer depends on its format. */
+static int
+open_contents(struct vx_layer *layer, struct vhdx_storage *storage, enum vhdx_format format,
+              const struct vx_image_options *options, struct vhdx_error *err)
+{
+    int rc;
+
+    if (format == VHDX_FORMAT_VHDX) {
+        rc = vx_image_open(&layer->image, storage, options, err);
+        if (rc == VHDX_OK)
+            layer->size = vx_image_geometry(layer->image)->virtual_size;
+        return rc;
+    }
+    if (options->is_writable && storage->traits.is_read_only)
+        return vx_fail(err, VHDX_E_READ_ONLY, VHDX_PART_NONE, VHDX_NO_OFFSET, "the storage is read-only");
+    if (format == VHDX_FORMAT_RAW)
+        return vx_storage_get_size(storage, &layer->size, err);
+    rc = vx_vhd_open(&layer->vhd, storage, options->is_writable, err);
+    if (rc == VHDX_OK)
+        layer->size = vx_vhd_size(layer->vhd);
     return rc;
 }
 
@@ -123,25 +153,18 @@ open_layer(struct vhdx_disk *disk, struct vhdx_storage *storage, const struct vh
         .metadata_cache_bytes = cache_share(options, is_top),
     };
     struct vx_layer *layer = NULL;
-    bool             is_vhdx;
-    int              rc = find_format(storage, is_top ? options->format : VHDX_FORMAT_VHDX, &is_vhdx, err);
+    enum vhdx_format format = is_top ? options->format : VHDX_FORMAT_VHDX;
+    int              rc = find_format(storage, &format, err);
 
     if (rc == VHDX_OK)
         rc = add_layer(disk, storage, &layer, err);
     if (rc < 0)
         return rc;
-    if (is_vhdx)
-        rc = vx_image_open(&layer->image, storage, &image_options, err);
-    else if (image_options.is_writable && storage->traits.is_read_only)
-        rc = vx_fail(err, VHDX_E_READ_ONLY, VHDX_PART_NONE, VHDX_NO_OFFSET, "the storage is read-only");
-    else
-        rc = vx_storage_get_size(storage, &layer->size, err);
+    rc = open_contents(layer, storage, format, &image_options, err);
     if (rc < 0) {
         vx_free(layer->name);
         return rc;
     }
-    if (is_vhdx)
-        layer->size = vx_image_geometry(layer->image)->virtual_size;
     layer->storage = storage;
     disk->layer_count++;
     return VHDX_OK;
@@ -312,6 +335,8 @@ vhdx_disk_open_storage(struct vhdx_disk **out, struct vhdx_storage *storage,
         close_layers(disk, 1, NULL); /* the top storage stays the caller's */
         if (disk->layer_count > 0 && disk->layers[0].image != NULL)
             vx_image_close(disk->layers[0].image, NULL);
+        if (disk->layer_count > 0)
+            vx_vhd_close(disk->layers[0].vhd);
         free_disk(disk);
         return rc;
     }

@@ -20,13 +20,16 @@ ask_layer(const struct vx_layer *layer, uint64_t guest_offset, struct vhdx_exten
     if (guest_offset >= layer->size)
         return VHDX_OK; /* past the end of a smaller parent */
     extent->length = vx_min_u64(extent->length, layer->size - guest_offset);
-    if (layer->image == NULL) {
+    if (layer->image == NULL && layer->vhd == NULL) {
         extent->flags = VHDX_EXTENT_DATA | VHDX_EXTENT_PRESENT;
         extent->file_offset = guest_offset;
         return VHDX_OK;
     }
 
-    rc = vx_image_resolve(layer->image, guest_offset, extent->length, &found, err);
+    if (layer->vhd != NULL)
+        rc = vx_vhd_resolve(layer->vhd, guest_offset, extent->length, &found, err);
+    else
+        rc = vx_image_resolve(layer->image, guest_offset, extent->length, &found, err);
     if (rc < 0)
         return rc;
     extent->length = found.length;

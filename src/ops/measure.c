@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "format/vhd.h"
 #include "ops/extent_walk.h"
 #include "ops/job.h"
 #include "ops/layout_new.h"
@@ -109,6 +110,8 @@ vhdx_measure(struct vhdx_disk *from, const struct vhdx_create_options *options, 
         if (m.buffer == NULL)
             return vx_fail_memory(err, "measuring a disk");
     }
+    if (out->virtual_size <= VX_VHD_MAX_SIZE)
+        out->vhd_file_size = vx_round_up(out->virtual_size, VX_VHD_SECTOR) + VX_VHD_FOOTER_SIZE;
     m.geometry = &dynamic.geometry;
     rc = walk(&m, progress, err);
     vx_free(m.buffer);

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "format/bat.h"
+#include "ops/create_vhd.h"
 #include "ops/extent_walk.h"
 #include "ops/layout_new.h"
 #include "ops/sink.h"
@@ -75,6 +76,39 @@ vhdx_write_raw_stream(struct vhdx_disk *from, int descriptor, const struct vhdx_
     if (buffer == NULL)
         return vx_fail_memory(err, "a stream buffer");
     rc = send_extents(from, &sink, buffer, err);
+    vx_free(buffer);
+    return rc;
+}
+
+/* --- VHD --- */
+
+int
+vhdx_write_vhd_stream(struct vhdx_disk *from, int descriptor, const struct vhdx_create_options *options,
+                      const struct vhdx_progress *progress, struct vhdx_error *err)
+{
+    struct vhdx_create_options own = *options;
+    uint64_t size = vhdx_disk_size(from);
+    struct vx_sink sink = { .descriptor = descriptor, .progress = progress };
+    uint8_t footer[VX_VHD_FOOTER_SIZE];
+    uint8_t *buffer;
+    int rc;
+
+    if (own.virtual_size == 0)
+        own.virtual_size = vx_round_up(size, VX_VHD_SECTOR);
+    rc = vx_new_vhd_footer(footer, &own, err);
+    if (rc < 0)
+        return rc;
+    if (own.virtual_size < size)
+        return vx_fail(err, VHDX_E_INVALID, VHDX_PART_NONE, VHDX_NO_OFFSET, "the VHD is smaller than the source");
+    buffer = vx_alloc(BUFFER_SIZE);
+    if (buffer == NULL)
+        return vx_fail_memory(err, "a stream buffer");
+    sink.total = own.virtual_size + sizeof footer;
+    rc = send_extents(from, &sink, buffer, err);
+    if (rc == VHDX_OK)
+        rc = vx_sink_zeros(&sink, own.virtual_size - size, err);
+    if (rc == VHDX_OK)
+        rc = vx_sink_write(&sink, footer, sizeof footer, err);
     vx_free(buffer);
     return rc;
 }

@@ -14,7 +14,7 @@
 #define STATUS_ERROR  2
 
 static const struct option_line lines[] = {
-    { "second-format", 'F', "FORMAT", "format of B: vhdx or raw (-f is about A)" },
+    { "second-format", 'F', "FORMAT", "format of B: vhdx, vhd or raw (-f is about A)" },
     { "strict", 's', NULL, "disks of different sizes differ, even when only zeros follow" },
     { 0 },
 };

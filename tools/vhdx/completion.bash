@@ -23,10 +23,13 @@ _vhdx()
     fi
     case $prev in
     -f | -F | -O | --format | --second-format | --output-format)
-        COMPREPLY=($(compgen -W 'vhdx raw' -- "$cur"))
+        COMPREPLY=($(compgen -W 'vhdx vhd raw' -- "$cur"))
         return ;;
     --output)
         COMPREPLY=($(compgen -W 'json human' -- "$cur"))
+        return ;;
+    --for)
+        COMPREPLY=($(compgen -W 'azure' -- "$cur"))
         return ;;
     --type)
         COMPREPLY=($(compgen -W 'dynamic fixed differencing' -- "$cur"))

@@ -33,7 +33,9 @@ conversion_format_by_name(const struct option_reader *reader, const char *path)
         return VHDX_FORMAT_VHDX;
     if (ends_in(path, ".raw") || ends_in(path, ".img"))
         return VHDX_FORMAT_RAW;
-    usage_error(reader, "-O vhdx or -O raw is needed: '%s' does not end in .vhdx, .avhdx, .raw or .img", path);
+    if (ends_in(path, ".vhd"))
+        return VHDX_FORMAT_VHD;
+    usage_error(reader, "-O vhdx, vhd or raw is needed: '%s' does not end in .vhdx, .avhdx, .vhd, .raw or .img", path);
 }
 
 static bool
@@ -95,6 +97,30 @@ make_image_file(const char *path, const struct conversion *conversion, struct vh
     return vhdx_create_path(path, false, &create, &progress->hook, err);
 }
 
+/* The same of a fixed VHD.  Sectors of 4096 bytes it has not, and the library refuses what was asked for or is there. */
+static int
+shape_vhd(struct vhdx_create_options *create, const struct conversion *conversion, struct vhdx_disk *from, uint64_t size,
+          struct vhdx_error *err)
+{
+    uint64_t unit = conversion->size_unit != 0 ? conversion->size_unit : 512;
+    int rc = conversion_shape(create, conversion, from, err);
+
+    create->virtual_size = size;
+    if (size % unit != 0 && size < UINT64_MAX - unit)
+        create->virtual_size += unit - size % unit;
+    return rc;
+}
+
+static int
+make_vhd_file(const char *path, const struct conversion *conversion, struct vhdx_disk *from, uint64_t size,
+              struct progress *progress, struct vhdx_error *err)
+{
+    struct vhdx_create_options create;
+    int rc = shape_vhd(&create, conversion, from, size, err);
+
+    return rc == 0 ? vhdx_create_vhd_path(path, false, &create, &progress->hook, err) : rc;
+}
+
 /* A new file of exactly the size. */
 static int
 make_raw_file(const char *path, uint64_t size, enum vhdx_preallocation preallocation, struct progress *progress,
@@ -124,6 +150,8 @@ make_target(struct vhdx_disk **out, const struct target *target, const struct co
 
     if (conversion->target_format == VHDX_FORMAT_VHDX)
         rc = make_image_file(target->working_path, conversion, from, size, progress, err);
+    else if (conversion->target_format == VHDX_FORMAT_VHD)
+        rc = make_vhd_file(target->working_path, conversion, from, size, progress, err);
     else if (!target->is_device)
         rc = make_raw_file(target->working_path, size, conversion->shared->create.preallocation, progress, err);
     if (rc == 0)
@@ -248,9 +276,10 @@ convert_to_file(struct conversion *conversion, struct vhdx_disk *from, struct vh
     rc = target_begin(&target, conversion->destination, from, conversion->may_replace, conversion->shared, err);
     if (rc < 0)
         return rc;
-    if (target.is_device && conversion->target_format == VHDX_FORMAT_VHDX)
-        return fail(err, VHDX_E_UNSUPPORTED, "a VHDX on a block device could be taken for a good one before it is"
-                    " complete: convert to a file, then copy that");
+    if (target.is_device && conversion->target_format != VHDX_FORMAT_RAW)
+        return fail(err, VHDX_E_UNSUPPORTED, "a %s on a block device could be taken for a good one before it is"
+                    " complete: convert to a file, then copy that",
+                    conversion->target_format == VHDX_FORMAT_VHDX ? "VHDX" : "VHD");
     rc = fill_target(conversion, &target, from, err);
     if (rc == 0) {
         conversion->culprit = conversion->destination;
@@ -274,6 +303,10 @@ convert_to_stream(struct conversion *conversion, struct vhdx_disk *from, struct 
     progress_begin(&progress, conversion->shared);
     if (conversion->target_format == VHDX_FORMAT_RAW) {
         rc = vhdx_write_raw_stream(from, STDOUT_FILENO, &progress.hook, err);
+    } else if (conversion->target_format == VHDX_FORMAT_VHD) {
+        rc = shape_vhd(&create, conversion, from, vhdx_disk_size(from), err);
+        if (rc == 0)
+            rc = vhdx_write_vhd_stream(from, STDOUT_FILENO, &create, &progress.hook, err);
     } else {
         rc = conversion_shape(&create, conversion, from, err);
         if (rc == 0)

@@ -11,6 +11,7 @@ struct conversion {
     const char                  *source, *destination;
     struct vhdx_disk            *disk;       /* of the source, opened by the verb and its own; NULL: it is opened here */
     enum vhdx_format             target_format;
+    uint64_t                     size_unit; /* a VHD's size is rounded up to it; 0: to whole sectors */
     uint64_t                     pipe_size;
     bool                         has_pipe_size;
     bool                         may_replace;

@@ -6,10 +6,13 @@
 #include "message.h"
 #include "verbs.h"
 
-enum { OPTION_FORCE = 256, OPTION_NO_ZERO_DETECT, OPTION_SIZE, OPTION_IN_PLACE };
+#define MIB (UINT64_C(1) << 20)
+
+enum { OPTION_FORCE = 256, OPTION_NO_ZERO_DETECT, OPTION_SIZE, OPTION_IN_PLACE, OPTION_FOR };
 
 static const struct option_line lines[] = {
-    { "output-format", 'O', "FORMAT", "vhdx or raw; needed unless DST ends in .vhdx, .avhdx, .raw or .img" },
+    { "output-format", 'O', "FORMAT", "vhdx, vhd or raw; needed unless DST ends in .vhdx, .avhdx, .vhd, .raw or .img" },
+    { "for", OPTION_FOR, "azure", "what Azure takes: a fixed VHD, its size rounded up to 1M" },
     { "threads", 'm', "N", "copy with N threads (default: one per processor, at most 8)" },
     { "sparse-size", 'S', "SIZE", "zero runs of 4K are left out; 0 copies them as data" },
     { "no-zero-detect", OPTION_NO_ZERO_DETECT, NULL, "the same as -S 0" },
@@ -20,12 +23,32 @@ static const struct option_line lines[] = {
     { 0 },
 };
 
+/* Fixed is the only VHD that is made, so its type need not be said. */
+static void
+judge_vhd(const struct conversion *conversion, const struct option_reader *reader)
+{
+    const struct vhdx_create_options *create = &conversion->shared->create;
+
+    if (conversion->target_format != VHDX_FORMAT_VHD) {
+        if (conversion->size_unit != 0)
+            usage_error(reader, "Azure takes fixed VHDs: -O vhd, or a DST that ends in .vhd");
+        return;
+    }
+    if (conversion->shared->has_type && create->type != VHDX_TYPE_FIXED)
+        usage_error(reader, "VHDs are made fixed: no other --type");
+    if (create->block_size != 0 || create->log_size != 0 || create->logical_sector_size == 4096)
+        usage_error(reader, "a fixed VHD has no blocks and no log, and sectors of 512 bytes");
+}
+
 /* What the options and operands say together. */
 static void
 complete_conversion(struct conversion *conversion, const struct option_reader *reader)
 {
+    if (conversion->target_format == VHDX_FORMAT_AUTO && conversion->size_unit != 0)
+        conversion->target_format = VHDX_FORMAT_VHD;
     if (conversion->target_format == VHDX_FORMAT_AUTO)
         conversion->target_format = conversion_format_by_name(reader, conversion->destination);
+    judge_vhd(conversion, reader);
     if (strcmp(conversion->destination, "-") == 0 && conversion->shared->create.preallocation != VHDX_PREALLOCATE_DEFAULT)
         usage_error(reader, "--preallocate is for a file: who reads standard output stores it as it likes");
     if (!conversion_reads_pipe(conversion)) {
@@ -33,8 +56,8 @@ complete_conversion(struct conversion *conversion, const struct option_reader *r
             usage_error(reader, "--size is for a disk that comes through a pipe (SRC '-')");
         return;
     }
-    if (conversion->shared->format == VHDX_FORMAT_VHDX)
-        usage_error(reader, "a VHDX cannot be read from a pipe: store it in a file first");
+    if (conversion->shared->format != VHDX_FORMAT_AUTO && conversion->shared->format != VHDX_FORMAT_RAW)
+        usage_error(reader, "a VHDX or VHD cannot be read from a pipe: store it in a file first");
     if (strcmp(conversion->destination, "-") == 0)
         usage_error(reader, "from a pipe to a pipe is not possible: name a file for DST");
     if (!conversion->has_pipe_size)
@@ -58,6 +81,11 @@ take_option(struct conversion *conversion, const struct option_reader *reader, i
         if (grain != 0 && grain != 4096)
             usage_error(reader, "-S takes 0 or 4K");
         conversion->copy.detect_zeros = grain != 0;
+        break;
+    case OPTION_FOR:
+        if (strcmp(argument, "azure") != 0)
+            usage_error(reader, "--for takes azure, not '%s'", argument);
+        conversion->size_unit = MIB;
         break;
     case OPTION_NO_ZERO_DETECT:
         conversion->copy.detect_zeros = false;
@@ -117,9 +145,10 @@ run_convert(const struct verb *verb, int argc, char **argv)
 const struct verb convert_verb = {
     .name = "convert",
     .synopsis = "[OPTIONS] SRC DST, or vhdx convert --in-place --type=TYPE FILE",
-    .summary = "Copy a disk to a new VHDX or raw file, or to a pipe",
+    .summary = "Copy a disk to a new VHDX, VHD or raw file, or to a pipe",
     .details = "SRC is a file, a block device, or '-' for standard input; DST a file, a block device, or '-' for\n"
-               "standard output.  Without -f, SRC is VHDX when it begins like one and raw otherwise.\n\n"
+               "standard output.  Without -f, SRC is VHDX when it begins like one, VHD when it ends (a dynamic\n"
+               "one begins) like one, and raw otherwise.  VHDs are written fixed.\n\n"
                "With --in-place FILE itself becomes dynamic or fixed.  It reads as before at every moment, and what was\n"
                "interrupted is finished by the same command; its children stay valid.  If it has a parent, what that\n"
                "shows is copied into it first.\n",
@@ -127,6 +156,7 @@ const struct verb convert_verb = {
                "  vhdx convert disk.vhdx disk.raw\n"
                "  vhdx convert -O vhdx disk.raw - | ssh host 'cat > disk.vhdx'\n"
                "  vhdx convert --in-place --type fixed disk.vhdx\n"
+               "  vhdx convert --for azure disk.vhdx disk.vhd\n"
                "  zcat disk.raw.gz | vhdx convert --size 20G - disk.vhdx\n",
     .shared = SHARED_FORMAT | SHARED_CREATE | SHARED_READ | SHARED_CHAIN | SHARED_WRITE | SHARED_PROGRESS | SHARED_QUIET,
     .options = lines,

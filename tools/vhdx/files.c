@@ -256,27 +256,26 @@ holds(int descriptor, off_t offset, const char *bytes, size_t length)
     return pread(descriptor, found, length, offset) == (ssize_t)length && memcmp(found, bytes, length) == 0;
 }
 
-int
-file_format(const char *path, enum vhdx_format *out, struct vhdx_error *err)
+enum vhdx_format
+file_format(const char *path)
 {
     int descriptor = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    bool is_vhd = false;
+    enum vhdx_format format = VHDX_FORMAT_VHDX;
     struct stat found;
 
-    *out = VHDX_FORMAT_VHDX;
     if (descriptor < 0)
-        return VHDX_OK;
+        return format;
     if (fstat(descriptor, &found) == 0 && (S_ISREG(found.st_mode) || S_ISBLK(found.st_mode))
         && !holds(descriptor, 0, "vhdxfile", 8)) {
-        *out = VHDX_FORMAT_RAW;
-        is_vhd = holds(descriptor, 0, "conectix", 8)
-                 || (found.st_size >= 512 && holds(descriptor, found.st_size - 512, "conectix", 8));
+        off_t end = lseek(descriptor, 0, SEEK_END); /* a device's, too */
+
+        format = VHDX_FORMAT_RAW;
+        if (holds(descriptor, 0, "conectix", 8) || (end >= 512 && holds(descriptor, end - 512, "conectix", 8)))
+            format = VHDX_FORMAT_VHD;
+        lseek(descriptor, 0, SEEK_SET);
     }
     close(descriptor);
-    if (is_vhd)
-        return fail(err, VHDX_E_UNSUPPORTED, "is a VHD, the older format, which is not read here; -f raw takes it"
-                    " as the bytes it is");
-    return VHDX_OK;
+    return format;
 }
 
 int
@@ -288,11 +287,8 @@ file_open_disk(struct vhdx_disk **out, const char *path, enum vhdx_format format
 
     options.flags |= more_flags;
     options.format = format;
-    if (format == VHDX_FORMAT_AUTO) {
-        rc = file_format(path, &options.format, err);
-        if (rc < 0)
-            return rc;
-    }
+    if (format == VHDX_FORMAT_AUTO)
+        options.format = file_format(path);
     if (strcmp(path, "-") != 0) {
         rc = (more_flags & VHDX_OPEN_WRITE) != 0 ? chain_begin_writing(path, shared, err) : VHDX_OK;
         return rc < 0 ? rc : vhdx_disk_open_path(out, path, &options, err);

@@ -50,11 +50,10 @@ bool file_is_device(const char *path);
 uint64_t file_allocated_size(const char *path);
 
 /*
- * The format of a file of which the user has not said it: VHDX by its signature, anything else raw.  VHD by its
- * cookie is refused: as raw, the container would be taken for the disk.  A file that cannot be read is called VHDX,
- * so that opening it says why.
+ * The format of a file of which the user has not said it: VHDX by its signature, VHD by its cookie, anything else raw.
+ * A file that cannot be read is called VHDX, so that opening it says why.
  */
-int file_format(const char *path, enum vhdx_format *out, struct vhdx_error *err);
+enum vhdx_format file_format(const char *path);
 
 /* Open what is to be read (or, with VHDX_OPEN_WRITE in `more_flags`, written), finding its format when none is
  * given.  `-` is standard input when that is a file.  What other images depend on is not written (chain.h). */

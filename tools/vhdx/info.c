@@ -155,18 +155,34 @@ print_vhdx(const char *path, const struct vhdx_info *info)
 }
 
 static void
+print_vhd(const struct vhdx_info *info)
+{
+    char text[SIZE_TEXT_SIZE];
+
+    printf("type: %s\n", info_type_name(info->type));
+    if (info->type == VHDX_TYPE_DYNAMIC) {
+        printf("cluster_size: %" PRIu32 "\n", info->block_size);
+        printf("block table: %s at 0x%" PRIx64 "\n", size_short(text, info->bat_length), info->bat_offset);
+    }
+    print_guid("disk id", &info->disk_id);
+    print_text("creator", info->creator);
+}
+
+static void
 print_human(const char *path, const struct result *result)
 {
     const struct vhdx_info *info = &result->facts.info;
     char text[SIZE_TEXT_SIZE];
 
     print_text("image", path);
-    printf("file format: %s\n", info->format == VHDX_FORMAT_RAW ? "raw" : "vhdx");
+    printf("file format: %s\n", format_name(info->format));
     printf("virtual size: %s\n", size_long(text, info->virtual_size));
     printf("disk size: %s\n", size_short(text, result->facts.allocated_size));
     printf("file length: %s\n", size_long(text, info->file_size));
-    if (info->format != VHDX_FORMAT_RAW)
+    if (info->format == VHDX_FORMAT_VHDX)
         print_vhdx(path, info);
+    else if (info->format == VHDX_FORMAT_VHD)
+        print_vhd(info);
     print_text("parent, found at", result->facts.parent.path);
     if (result->facts.parent_error.code != 0)
         print_text("parent, not found", result->facts.parent_error.message);
@@ -233,7 +249,7 @@ answer(const char *what, const char *path, const struct shared_options *shared)
     if (strcmp(what, "dirty") == 0)
         is_so = info.is_dirty;
     else
-        is_so = info.format == VHDX_FORMAT_VHDX && strcmp(what, info_type_name(info.type)) == 0;
+        is_so = info.format != VHDX_FORMAT_RAW && strcmp(what, info_type_name(info.type)) == 0;
     return is_so ? STATUS_GOOD : 2;
 }
 

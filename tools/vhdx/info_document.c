@@ -3,6 +3,7 @@
 
 #include "json.h"
 #include "message.h"
+#include "options.h"
 
 const char *
 info_type_name(enum vhdx_image_type type)
@@ -86,6 +87,19 @@ add_vhdx(struct json_object *document, const struct vhdx_info *info)
         add_parent(document, info);
 }
 
+static void
+add_vhd(struct json_object *document, const struct vhdx_info *info)
+{
+    json_add_text(document, "type", info_type_name(info->type));
+    if (info->type == VHDX_TYPE_DYNAMIC) {
+        json_add_number(document, "cluster-size", info->block_size);
+        json_add_number(document, "block-count", info->payload_block_count);
+        add_region(document, "bat", info->bat_offset, info->bat_length);
+    }
+    json_add_guid(document, "disk-id", &info->disk_id);
+    json_add_text(document, "creator", info->creator);
+}
+
 struct json_object *
 info_document(const char *path, const struct info_facts *facts)
 {
@@ -95,12 +109,14 @@ info_document(const char *path, const struct info_facts *facts)
     document = json_document();
     json_add_number(document, "virtual-size", info->virtual_size);
     json_add_text(document, "filename", path);
-    json_add_text(document, "format", info->format == VHDX_FORMAT_RAW ? "raw" : "vhdx");
+    json_add_text(document, "format", format_name(info->format));
     json_add_number(document, "actual-size", facts->allocated_size);
     json_add_number(document, "file-size", info->file_size);
     json_add_number(document, "logical-sector-size", info->logical_sector_size);
     json_add_number(document, "physical-sector-size", info->physical_sector_size);
-    if (info->format == VHDX_FORMAT_RAW)
+    if (info->format == VHDX_FORMAT_VHD)
+        add_vhd(document, info);
+    if (info->format != VHDX_FORMAT_VHDX)
         return document;
 
     add_vhdx(document, info);

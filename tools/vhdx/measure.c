@@ -178,7 +178,7 @@ make_document(const char *path, const struct result *result)
         return json_failure(path, &result->err);
     document = json_document();
     json_add_text(document, "filename", path);
-    json_add_text(document, "format", result->format == VHDX_FORMAT_VHDX ? "vhdx" : "raw");
+    json_add_text(document, "format", format_name(result->format));
     json_add_number(document, "virtual-size", result->sizes.virtual_size);
     json_add_number(document, "file-size", result->file_size);
     json_add_number(document, "data-size", result->sizes.data_bytes);
@@ -186,6 +186,8 @@ make_document(const char *path, const struct result *result)
     json_add_number(convert, "dynamic", result->sizes.dynamic_file_size);
     json_add_number(convert, "fixed", result->sizes.fixed_file_size);
     json_add_number(convert, "raw", result->sizes.raw_file_size);
+    if (result->sizes.vhd_file_size != 0)
+        json_add_number(convert, "vhd", result->sizes.vhd_file_size);
     json_object_object_add(document, "convert", convert);
     if (result->format == VHDX_FORMAT_VHDX)
         json_object_object_add(document, "compact", make_compact(result->ways));
@@ -211,6 +213,8 @@ print_human(const char *path, const struct result *result)
     print_size("convert --type=dynamic", result->sizes.dynamic_file_size);
     print_size("convert --type=fixed", result->sizes.fixed_file_size);
     print_size("convert -O raw", result->sizes.raw_file_size);
+    if (result->sizes.vhd_file_size != 0)
+        print_size("convert -O vhd", result->sizes.vhd_file_size);
     for (unsigned i = 0; i < WAY_COUNT && result->format == VHDX_FORMAT_VHDX; i++) {
         if (result->ways[i].rc == VHDX_OK) {
             print_size(result->ways[i].command, result->ways[i].result.file_size_after);

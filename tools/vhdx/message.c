@@ -110,6 +110,8 @@ static const struct message_advice advices[] = {
       " a mixture that no guest ever wrote.",
       "vhdx tree FOLDER shows which images fit together; vhdx rebase --relink PARENT CHILD, when that is its parent,"
       " unchanged in content" },
+    { VHDX_E_BAD_VHD, "This is a VHD, the format before VHDX; what the damaged part leads to cannot be read.",
+      "of a fixed VHD, -f raw takes the bytes as they are, the footer too" },
     { VHDX_E_HAS_CHILDREN, "They hold only what differs from it: if it is changed, what they show is lost.",
       "write to the last child of the chain, or take a copy; --orphan-children goes on all the same" },
 };

@@ -52,7 +52,7 @@ static const struct shared_line {
                        " (default), at once (default of fixed), or by writing zeros" } },
     { SHARED_CREATE, { "options", 'o', "KEY=VALUE,..", "block_size=, log_size=, subformat=, as qemu-img has"
                        " them" } },
-    { SHARED_FORMAT, { "format", 'f', "FORMAT", "format of the source: vhdx or raw" } },
+    { SHARED_FORMAT, { "format", 'f', "FORMAT", "format of the source: vhdx, vhd or raw" } },
     { SHARED_JSON, { "json", OPTION_JSON, NULL, "print one JSON document" } },
     { SHARED_JSON, { "output", OPTION_OUTPUT, "json|human", "the same, as qemu-img spells it" } },
     { SHARED_PROGRESS, { "progress", 'p', "[FD]", "show progress at once, or write lines N/100 to FD" } },
@@ -202,9 +202,24 @@ option_format(const struct option_reader *reader, const char *argument)
 {
     if (strcmp(argument, "vhdx") == 0)
         return VHDX_FORMAT_VHDX;
+    if (strcmp(argument, "vhd") == 0 || strcmp(argument, "vpc") == 0) /* which is what QEMU calls it */
+        return VHDX_FORMAT_VHD;
     if (strcmp(argument, "raw") == 0)
         return VHDX_FORMAT_RAW;
-    usage_error(reader, "format '%s' is not known: vhdx and raw are", argument);
+    usage_error(reader, "format '%s' is not known: vhdx, vhd and raw are", argument);
+}
+
+const char *
+format_name(enum vhdx_format format)
+{
+    switch (format) {
+    case VHDX_FORMAT_VHD:
+        return "vhd";
+    case VHDX_FORMAT_RAW:
+        return "raw";
+    default:
+        return "vhdx";
+    }
 }
 
 static enum vhdx_image_type

@@ -88,6 +88,9 @@ uint64_t option_number(const struct option_reader *reader, const char *name, con
                        uint64_t most);
 enum vhdx_format option_format(const struct option_reader *reader, const char *argument);
 
+/* "vhdx", "vhd" or "raw". */
+const char *format_name(enum vhdx_format format);
+
 /* Options for vhdx_disk_open_*, read-only, as the shared options ask for; with the verb's SHARED_CHAIN, chains open. */
 struct vhdx_open_options options_for_reading(const struct shared_options *shared);
 
