@@ -22,7 +22,7 @@ SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools" / "vhdx" / "compl
         (["meas"], ["measure"]),
         (["convert", "--in"], ["--in-place"]),
         (["create", "--preallocate", "=", "f"], ["falloc", "full"]),
-        (["convert", "-O", ""], ["raw", "vhdx"]),
+        (["convert", "-O", ""], ["raw", "vhd", "vhdx"]),
         (["create", "--type", "=", "f"], ["fixed"]),
         (["convert", "dis"], ["disk.raw"]),
         (["resize", "--f"], ["--fix-gpt", "--force"]),

@@ -31,7 +31,7 @@ struct mapping {
     const struct shared_options *shared;
     const char                  *path;
     struct vhdx_disk            *disk;
-    bool                         is_raw;
+    bool                         shows_holes;
     const char                  *svg_path, *html_path; /* or NULL */
     bool                         wants_terminal, may_replace;
     const char                  *failed_path; /* whose error it is: FILE, or a picture's */
@@ -62,14 +62,14 @@ join_or_take(struct vhdx_extent *pending, const struct vhdx_extent *extent, take
     *pending = *extent;
 }
 
-/* A VHDX shows how its blocks lie; a raw file has no blocks, so there the host's holes are shown. */
+/* A VHDX shows how its blocks lie; a raw file and a fixed VHD have no blocks, so there the host's holes are shown. */
 static int
 walk(const struct mapping *mapping, take_extent take, void *context, struct vhdx_error *err)
 {
     struct vhdx_extent extents[EXTENTS_AT_ONCE], pending = { .length = 0 };
     uint64_t size = vhdx_disk_size(mapping->disk), guest_offset = 0;
     int (*resolve)(struct vhdx_disk *, uint64_t, uint64_t, struct vhdx_extent *, size_t, size_t *,
-                   struct vhdx_error *) = mapping->is_raw ? vhdx_disk_resolve_sparse : vhdx_disk_resolve;
+                   struct vhdx_error *) = mapping->shows_holes ? vhdx_disk_resolve_sparse : vhdx_disk_resolve;
 
     while (guest_offset < size) {
         size_t count;
@@ -271,6 +271,15 @@ read_options(struct option_reader *reader, struct mapping *mapping)
         usage_error(reader, "--json and pictures do not go together");
 }
 
+static bool
+has_no_blocks(struct vhdx_disk *disk)
+{
+    struct vhdx_info info;
+
+    return vhdx_disk_get_info(disk, 0, &info, NULL) == 0 && info.format != VHDX_FORMAT_VHDX
+           && info.type == VHDX_TYPE_FIXED;
+}
+
 static int
 run_map(const struct verb *verb, int argc, char **argv)
 {
@@ -289,9 +298,9 @@ run_map(const struct verb *verb, int argc, char **argv)
     open_options.flags |= shared.no_parents ? VHDX_OPEN_NO_PARENTS : 0;
 
     mapping.path = mapping.failed_path = operands[0];
-    mapping.is_raw = open_options.format == VHDX_FORMAT_RAW;
     rc = vhdx_disk_open_path(&mapping.disk, mapping.path, &open_options, &err);
     if (rc == 0) {
+        mapping.shows_holes = has_no_blocks(mapping.disk);
         rc = wants_pictures(&mapping) ? draw_pictures(&mapping, &err) : print_map(&mapping, &err);
         vhdx_disk_close(mapping.disk, NULL);
     } else if (shared.json) {
