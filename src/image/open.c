@@ -4,7 +4,10 @@
  * nothing against the file is the log replayed into it, so that a refused file stays untouched.
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
+
+#include <vhdx/rules.h>
 
 #include "base/bytes.h"
 #include "base/error.h"
@@ -249,6 +252,19 @@ set_up_writer(struct opening *o, struct vhdx_error *err)
     return VHDX_OK;
 }
 
+/* Which repair takes the reason away. */
+static void
+name_repair(struct vhdx_error *err)
+{
+    char text[96] = "the image can only be opened read-only";
+    enum vhdx_remedy remedy = vhdx_finding_remedy(err);
+
+    if (remedy >= VHDX_REMEDY_HEADERS && remedy <= VHDX_REMEDY_LEAKS)
+        snprintf(text, sizeof text, "the image can only be opened read-only (\"vhdx check -r %s\" mends it)",
+                 vhdx_remedy_name(remedy));
+    vx_error_prefix(err, text);
+}
+
 /* A writable open needs a file that breaks no rule of severity RO or worse. */
 static int
 may_be_written(const struct vx_image *image, struct vhdx_error *err)
@@ -258,7 +274,7 @@ may_be_written(const struct vx_image *image, struct vhdx_error *err)
     if (err != NULL) {
         *err = image->findings.worst;
         err->code = VHDX_E_NEEDS_REPAIR;
-        vx_error_prefix(err, "the image can only be opened read-only");
+        name_repair(err);
     }
     return VHDX_E_NEEDS_REPAIR;
 }

@@ -1,5 +1,6 @@
 /*
- * vhdx check: every rule of the format that one file decides, with a place, a meaning and an exit status.
+ * vhdx check: every rule of the format that one file decides, with a place, a meaning and an exit status; and, when asked
+ * to, what was found is mended (repair.c) and checked again.
  *
  * Exit status: 0 nothing worse than a warning or what a repair would tidy, 1 could not finish, 2 damage, 3 lost
  * space alone, 64 bad usage.
@@ -17,7 +18,9 @@
 #include "json.h"
 #include "message.h"
 #include "progress.h"
+#include "repair.h"
 #include "sizes.h"
+#include "stop.h"
 #include "text.h"
 #include "verbs.h"
 
@@ -33,10 +36,15 @@
 #define RULE_LEAK_BETWEEN 148
 #define RULE_LEAK_AT_END  149
 
-enum { OPTION_CHAIN = 256 };
+enum { OPTION_CHAIN = 256, OPTION_DRY_RUN, OPTION_UNDO, OPTION_FORCE, OPTION_APPLY_UNDO };
 
 static const struct option_line lines[] = {
     { "chain", OPTION_CHAIN, NULL, "check the parents, too, each in a row after its child" },
+    { "repair", 'r', "CLASS", "mend, then check: headers, regions, log, metadata, bat, leaks or all" },
+    { "dry-run", OPTION_DRY_RUN, NULL, "with -r: only tell what would be done" },
+    { "undo", OPTION_UNDO, "FILE", "with -r: save all that is overwritten in FILE, which is made new" },
+    { "force", OPTION_FORCE, NULL, "with --undo: write over FILE" },
+    { "apply-undo", OPTION_APPLY_UNDO, "FILE", "take the repair back that wrote FILE" },
     { 0 },
 };
 
@@ -50,10 +58,12 @@ struct result {
     size_t                    kept, capacity;
     uint64_t                  count;
     bool                      has_leak;
+    struct repair_report      repair;
 };
 
 struct check_job {
     const struct shared_options *shared;
+    struct repair_request        repair;
     struct json_list             list;
 };
 
@@ -83,6 +93,13 @@ work(void *context, const char *path, void *memory)
     struct vhdx_storage *storage;
     struct progress progress;
 
+    if (job->repair.is_wanted) {
+        repair_run(&result->repair, path, &job->repair, job->shared);
+        result->rc = result->repair.rc;
+        result->err = result->repair.err;
+        if (result->rc < 0)
+            return;
+    }
     result->rc = vhdx_storage_open_path(&storage, path, job->shared->force_share ? VHDX_STORAGE_FORCE_SHARE : 0,
                                         &result->err);
     if (result->rc < 0)
@@ -146,7 +163,7 @@ make_finding(const struct vhdx_error *finding)
     json_add_text(object, "structure", vhdx_part_name(rule->part));
     json_add_text(object, "title", rule->title);
     json_add_text(object, "meaning", rule->meaning);
-    json_add_text(object, "remedy", vhdx_remedy_name(rule->remedy));
+    json_add_text(object, "remedy", vhdx_remedy_name(vhdx_finding_remedy(finding)));
     return object;
 }
 
@@ -167,14 +184,22 @@ make_summary(const struct vhdx_check_summary *summary)
     return object;
 }
 
+static void
+add_repair(struct json_object *document, const struct check_job *job, const struct result *result)
+{
+    if (job->repair.is_wanted)
+        json_object_object_add(document, "repair", repair_document(&result->repair, job->repair.options.dry_run));
+}
+
 static struct json_object *
-make_document(const char *path, const struct result *result)
+make_document(const struct check_job *job, const char *path, const struct result *result)
 {
     struct json_object *document, *findings;
 
     if (result->rc < 0) {
         document = json_failure(path, &result->err);
         json_add_number(document, "check-errors", 1);
+        add_repair(document, job, result);
         return document;
     }
     document = json_document();
@@ -191,6 +216,7 @@ make_document(const char *path, const struct result *result)
         json_object_array_add(findings, make_finding(&result->findings[i]));
     json_object_object_add(document, "findings", findings);
     json_add_number(document, "findings-omitted", result->count - result->kept);
+    add_repair(document, job, result);
     return document;
 }
 
@@ -231,46 +257,85 @@ print_counts(const struct result *result)
         printf("%" PRIu64 " of %" PRIu64 " blocks allocated\n", summary->allocated_blocks, summary->total_blocks);
 }
 
+/* --- the command that helps --- */
+
+#define CLASSES_SIZE 64
+
+/* The classes that mend findings of this severity or worse, with commas; "" when none does. */
+static const char *
+classes_for(char out[CLASSES_SIZE], const struct result *result, enum vhdx_severity least)
+{
+    unsigned classes = 0;
+
+    for (size_t i = 0; i < result->kept; i++) {
+        if (result->findings[i].severity >= least)
+            classes |= VHDX_REPAIR_CLASS(vhdx_finding_remedy(&result->findings[i]));
+    }
+    out[0] = '\0';
+    for (int remedy = VHDX_REMEDY_HEADERS; remedy <= VHDX_REMEDY_LEAKS; remedy++) {
+        if ((classes & VHDX_REPAIR_CLASS(remedy)) == 0)
+            continue;
+        if (out[0] != '\0')
+            strcat(out, ",");
+        strcat(out, vhdx_remedy_name((enum vhdx_remedy)remedy));
+    }
+    return out;
+}
+
 static bool
-refuses_log(const struct result *result)
+wants(const struct result *result, enum vhdx_remedy remedy, enum vhdx_severity least)
 {
     for (size_t i = 0; i < result->kept; i++) {
-        if (result->findings[i].part == VHDX_PART_LOG && result->findings[i].severity == VHDX_SEVERITY_REFUSE)
+        if (result->findings[i].severity >= least && vhdx_finding_remedy(&result->findings[i]) == remedy)
             return true;
     }
     return false;
 }
 
-/* The command that helps, where there is one. */
 static void
-print_help(const char *path, const struct result *result)
+print_help_line(const char *before, const char *path, const char *after)
 {
-    const struct vhdx_check_summary *summary = &result->summary;
-    const char *before = NULL, *after = "";
-
-    if (refuses_log(result)) {
-        before = "vhdx convert --ignore-log ";
-        after = " NEW.vhdx  copies the disk as it lies, without the log's changes";
-    } else if (summary->finding_count[VHDX_SEVERITY_REFUSE] > 0) {
-        return;
-    } else if (summary->finding_count[VHDX_SEVERITY_BLOCK] > 0) {
-        before = "vhdx serve -r ";
-        after = "  lets the sound blocks be read";
-    } else if (summary->finding_count[VHDX_SEVERITY_RO] > 0) {
-        before = "vhdx convert ";
-        after = " NEW.vhdx  copies the disk to a sound image";
-    } else if (summary->is_dirty) {
-        before = "vhdx replay ";
-        after = "  writes the log's changes to their place";
-    } else if (result->has_leak) {
-        before = "vhdx convert ";
-        after = " NEW.vhdx  makes a copy without the lost space";
-    }
-    if (before == NULL)
-        return;
     printf("Help: %s", before);
     text_print(stdout, path);
     puts(after);
+}
+
+static void
+print_repair_help(const char *path, const char *classes, const char *what)
+{
+    char before[32 + CLASSES_SIZE];
+
+    snprintf(before, sizeof(before), "vhdx check -r %s ", classes);
+    print_help_line(before, path, what);
+}
+
+/* Other ways than a repair, of damage. */
+static const struct {
+    enum vhdx_remedy remedy;
+    const char      *before, *after;
+} other_ways[] = {
+    { VHDX_REMEDY_LOG, "vhdx convert --ignore-log ", " NEW.vhdx  copies the disk as it lies, without the log's changes" },
+    { VHDX_REMEDY_SALVAGE, "vhdx salvage ", " NEW.vhdx  gets out what can be read" },
+    { VHDX_REMEDY_REBASE, "vhdx rebase --relink PARENT ", "  tells the image where its parent is" },
+    { VHDX_REMEDY_BAT, "vhdx serve -r ", "  lets the sound blocks be read as they are" },
+    { VHDX_REMEDY_CONVERT, "vhdx convert ", " NEW.vhdx  copies the disk to a sound image" },
+};
+
+static void
+print_help(const char *path, const struct result *result)
+{
+    bool is_damaged = damage_count(&result->summary) > 0;
+    char classes[CLASSES_SIZE];
+
+    if (classes_for(classes, result, is_damaged ? VHDX_SEVERITY_RO : VHDX_SEVERITY_WARN)[0] != '\0')
+        print_repair_help(path, classes, is_damaged ? "  mends it by rule; --dry-run shows how, --undo FILE keeps a way back"
+                                                    : "  tidies it");
+    for (size_t i = 0; i < sizeof(other_ways) / sizeof(other_ways[0]) && is_damaged; i++) {
+        if (wants(result, other_ways[i].remedy, VHDX_SEVERITY_RO))
+            print_help_line(other_ways[i].before, path, other_ways[i].after);
+    }
+    if (!is_damaged && result->summary.is_dirty)
+        print_help_line("vhdx replay ", path, "  writes the log's changes to their place");
 }
 
 static void
@@ -293,13 +358,16 @@ report(void *context, const char *path, void *memory)
     struct result *result = memory;
     int status = status_of(result);
 
+    if (job->repair.is_wanted && !job->shared->json && !(job->shared->quiet && status == STATUS_GOOD))
+        repair_print(&result->repair, path, job->repair.options.dry_run);
     if (job->shared->json)
-        json_list_add(&job->list, make_document(path, result));
+        json_list_add(&job->list, make_document(job, path, result));
     else if (result->rc == 0 && !(job->shared->quiet && status == STATUS_GOOD))
         print_human(path, result);
     if (result->rc < 0)
         message_error(path, &result->err);
     free(result->findings);
+    repair_free(&result->repair);
     return status;
 }
 
@@ -347,42 +415,98 @@ check_chain(struct check_job *job, const char *path)
     return status;
 }
 
+/* What goes with what. */
+static void
+judge_options(const struct option_reader *reader, const struct check_job *job, bool is_chain, const char *undo_to_apply)
+{
+    const struct vhdx_repair_path_options *options = &job->repair.options;
+    bool is_repair = job->repair.is_wanted;
+
+    if (undo_to_apply != NULL && (is_repair || is_chain))
+        usage_error(reader, "--apply-undo does nothing else");
+    if (!is_repair && (options->dry_run || options->undo_path != NULL || options->overwrite_undo))
+        usage_error(reader, "--dry-run, --undo and --force go with -r");
+    if (options->overwrite_undo && options->undo_path == NULL)
+        usage_error(reader, "--force goes with --undo");
+    if (options->dry_run && options->undo_path != NULL)
+        usage_error(reader, "a dry run overwrites nothing: --undo has nothing to save");
+    if (is_repair && is_chain)
+        usage_error(reader, "-r mends the files that are named; --chain only checks");
+    if ((is_repair || undo_to_apply != NULL) && (job->shared->force_share || job->shared->ignore_log))
+        usage_error(reader, "-U and --ignore-log are for reading, and a repair writes");
+}
+
+static int
+check_files(struct check_job *job, char **paths, int count, bool is_chain)
+{
+    struct job_kind kind = { sizeof(struct result), work, report, job };
+    int status;
+
+    if (job->shared->json)
+        json_list_begin(&job->list, count > 1 || is_chain, false);
+    status = is_chain ? check_chain(job, paths[0]) : jobs_run(&kind, paths, count, job->shared->job_count, worse);
+    if (job->shared->json)
+        json_list_end(&job->list);
+    return status;
+}
+
 static int
 run_check(const struct verb *verb, int argc, char **argv)
 {
     struct option_reader reader;
     struct shared_options shared;
     struct check_job job = { .shared = &shared };
-    struct job_kind kind = { sizeof(struct result), work, report, &job };
-    const char *argument;
+    struct vhdx_repair_path_options *repair = &job.repair.options;
+    const char *argument, *undo_to_apply = NULL;
     char **paths;
     bool is_chain = false;
-    int count, status;
+    int letter, count, status;
 
     options_begin(&reader, verb, argc, argv, &shared);
-    while (options_next(&reader, &argument) != OPTION_END)
-        is_chain = true;
-    count = options_operands(&reader, 1, is_chain ? 1 : argc, &paths);
-
-    if (shared.json)
-        json_list_begin(&job.list, count > 1 || is_chain, false);
-    status = is_chain ? check_chain(&job, paths[0]) : jobs_run(&kind, paths, count, shared.job_count, worse);
-    if (shared.json)
-        json_list_end(&job.list);
+    while ((letter = options_next(&reader, &argument)) != OPTION_END) {
+        if (letter == OPTION_CHAIN)
+            is_chain = true;
+        else if (letter == 'r')
+            repair->classes |= repair_classes(&reader, argument);
+        else if (letter == OPTION_DRY_RUN)
+            repair->dry_run = true;
+        else if (letter == OPTION_UNDO)
+            repair->undo_path = argument;
+        else if (letter == OPTION_FORCE)
+            repair->overwrite_undo = true;
+        else
+            undo_to_apply = argument;
+    }
+    job.repair.is_wanted = repair->classes != 0;
+    repair->orphan_children = shared.orphan_children;
+    judge_options(&reader, &job, is_chain, undo_to_apply);
+    count = options_operands(&reader, 1, is_chain || undo_to_apply != NULL || repair->undo_path != NULL ? 1 : argc, &paths);
+    if (undo_to_apply != NULL)
+        return repair_apply_undo(undo_to_apply, paths[0], &shared);
+    if (job.repair.is_wanted)
+        stop_watch();
+    status = check_files(&job, paths, count, is_chain);
+    if (job.repair.is_wanted && stop_is_asked())
+        stop_obey();
     return status;
 }
 
 const struct verb check_verb = {
     .name = "check",
     .synopsis = "[OPTIONS] FILE...",
-    .summary = "Check images against the rules of the format",
-    .details = "Nothing is written.  Each finding names its rule, its place and what it means.\n"
+    .summary = "Check images against the rules of the format, and repair them",
+    .details = "Without -r nothing is written.  Each finding names its rule, its place and what it means.  With -r\n"
+               "what is broken is mended by rule, never by guess, what is lost is told, and the check tells the\n"
+               "state after.  A repair that was cut off is finished by calling again.\n"
                "Exit status: 0 good (warnings at most), 2 damaged, 3 lost space alone, 1 could not finish,\n"
                "64 bad usage.  With several files, the worst: 2, then 1, then 3.\n",
     .example = "  vhdx check disk.vhdx\n"
-               "  vhdx check --json --jobs 4 *.vhdx | jq '.[] | select(.corruptions > 0) | .filename'\n",
+               "  vhdx check --json --jobs 4 *.vhdx | jq '.[] | select(.corruptions > 0) | .filename'\n"
+               "  vhdx check -r all --dry-run disk.vhdx\n"
+               "  vhdx check -r log,bat --undo disk.undo disk.vhdx\n"
+               "  vhdx check --apply-undo disk.undo disk.vhdx\n",
     .options = lines,
-    .shared = SHARED_JSON | SHARED_READ | SHARED_CHAIN | SHARED_PROGRESS | SHARED_QUIET | SHARED_JOBS,
+    .shared = SHARED_JSON | SHARED_READ | SHARED_CHAIN | SHARED_PROGRESS | SHARED_QUIET | SHARED_JOBS | SHARED_WRITE,
     .usage_status = STATUS_BAD_USAGE,
     .run = run_check,
 };

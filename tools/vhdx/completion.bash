@@ -43,6 +43,11 @@ _vhdx()
     --is)
         COMPREPLY=($(compgen -W 'differencing fixed dynamic dirty' -- "$cur"))
         return ;;
+    -r | --repair)
+        if [ "$verb" = check ]; then
+            COMPREPLY=($(compgen -W 'headers regions log metadata bat leaks all' -- "$cur"))
+            return
+        fi ;;
     --also)
         COMPREPLY=($(compgen -d -- "$cur"))
         return ;;
