@@ -13,22 +13,6 @@
 
 /* --- the entry of U1 --- */
 
-int
-vx_edits_add(struct vx_edits *edits, uint64_t file_offset, const void *bytes, uint64_t length, struct vhdx_error *err)
-{
-    if (edits->count == edits->capacity) {
-        size_t          wanted = edits->capacity * 2 + 8;
-        struct vx_edit *items = vx_realloc_array(edits->items, wanted, sizeof *items);
-
-        if (items == NULL)
-            return vx_fail_memory(err, "a list of edits");
-        edits->items = items;
-        edits->capacity = wanted;
-    }
-    edits->items[edits->count++] = (struct vx_edit){ .file_offset = file_offset, .length = length, .bytes = bytes };
-    return VHDX_OK;
-}
-
 /* Pages of the metadata, then `more`. */
 static int
 edit_together(struct vx_image *image, const struct vx_metadata_edit *metadata, const struct vx_edits *more,

@@ -16,6 +16,7 @@
 #include <vhdx/space.h>
 
 #include "image/image.h"
+#include "ops/edits.h"
 
 struct vx_resize {
     struct vhdx_storage        *storage;     /* open for writing unless only_judge; the caller's */
@@ -29,11 +30,6 @@ struct vx_resize {
 int vx_resize(const struct vx_resize *job, struct vhdx_resize_result *result, struct vhdx_error *err);
 
 /* Change the size, in the image's metadata, together with `more`: one entry of the log. */
-struct vx_edits {
-    struct vx_edit *items; /* owned: vx_free */
-    size_t          count, capacity;
-};
-int vx_edits_add(struct vx_edits *edits, uint64_t file_offset, const void *bytes, uint64_t length, struct vhdx_error *err);
 int vx_resize_set_size(struct vx_image *image, uint64_t new_size, const struct vx_edits *more, struct vhdx_error *err);
 
 /* --- resize_grow.c: an image that is open for writing, up to the entry of U1, which is not flushed yet --- */

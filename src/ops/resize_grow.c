@@ -274,26 +274,6 @@ write_entries(struct growing *g, struct vhdx_error *err)
     return rc;
 }
 
-/* The page with the checksum, and that of the entry, of one copy. */
-static int
-edit_region_table(struct growing *g, int copy, struct vhdx_error *err)
-{
-    uint64_t at = VX_REGION_TABLE_OFFSET(copy);
-    uint8_t *table = g->bytes + (size_t)copy * VX_REGION_TABLE_SIZE;
-    uint64_t changed_at;
-    int      rc = vx_image_read_structure(g->image, table, VX_REGION_TABLE_SIZE, at, err);
-
-    if (rc < 0)
-        return rc;
-    if (!vx_region_table_move(table, &vx_guid_region_bat, g->new_bat, (uint32_t)g->new_bat_length, &changed_at))
-        return vx_fail(err, VHDX_E_BAD_REGION, VHDX_PART_REGION_TABLE, at, "region table: the entry of the BAT is gone");
-    rc = vx_edits_add(&g->edits, at, table, VX_PAGE, err);
-    changed_at = vx_round_down(changed_at, VX_PAGE);
-    if (rc == VHDX_OK && changed_at != 0) /* in a table of 128 entries and more */
-        rc = vx_edits_add(&g->edits, at + changed_at, table + changed_at, VX_PAGE, err);
-    return rc;
-}
-
 static int
 move_bat(struct growing *g, struct vhdx_error *err)
 {
@@ -307,8 +287,9 @@ move_bat(struct growing *g, struct vhdx_error *err)
     g->bytes = rc == VHDX_OK ? vx_alloc(2 * (size_t)VX_REGION_TABLE_SIZE) : NULL;
     if (rc == VHDX_OK && g->bytes == NULL)
         rc = vx_fail_memory(err, "region tables");
-    for (int copy = 0; copy < 2 && rc == VHDX_OK; copy++)
-        rc = edit_region_table(g, copy, err);
+    if (rc == VHDX_OK)
+        rc = vx_edits_move_region(&g->edits, g->image, &vx_guid_region_bat, g->new_bat, (uint32_t)g->new_bat_length,
+                                  g->bytes, err);
     return rc;
 }
 
