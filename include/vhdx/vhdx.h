@@ -8,6 +8,7 @@
 #include <vhdx/fs.h>
 #include <vhdx/guid.h>
 #include <vhdx/inspect.h>
+#include <vhdx/metadata.h>
 #include <vhdx/ops.h>
 #include <vhdx/parents.h>
 #include <vhdx/repair.h>

@@ -9,9 +9,12 @@
 #include "base/guid.h"
 #include "base/memory.h"
 #include "format/sort.h"
+#include "ops/edits.h"
 
 #define NO_ENTRY   UINT32_MAX
 #define ENTRY_SIZE 32u
+#define MOST_LENGTH (128 * (uint64_t)VX_MIB) /* of a region: V89 */
+#define WINDOW     ((size_t)256 * 1024)     /* of a region that is written anew */
 
 /* --- the computing --- */
 
@@ -93,6 +96,7 @@ vx_metadata_edit_new(struct vx_metadata_edit **out, struct vx_image *image, stru
         return vx_fail_memory(err, "an edit of the metadata");
     edit->image = image;
     edit->region = vx_image_metadata_region(image);
+    edit->new_length = edit->region.length;
     rc = vx_image_read_structure(image, edit->old_table, sizeof edit->old_table, edit->region.file_offset, err);
     if (rc == VHDX_OK)
         rc = vx_metadata_table_decode(&edit->table, edit->old_table, edit->region.file_offset, err);
@@ -132,7 +136,37 @@ reserve(struct vx_metadata_edit *edit, size_t count, struct vhdx_error *err)
     return VHDX_OK;
 }
 
-/* Where the item goes: its old place when it fits (E2), else a gap. */
+void
+vx_metadata_edit_allow_move(struct vx_metadata_edit *edit, size_t page_limit)
+{
+    edit->may_move = true;
+    edit->page_limit = page_limit;
+}
+
+bool
+vx_metadata_edit_moves(const struct vx_metadata_edit *edit)
+{
+    return edit->may_move && (edit->new_length > edit->region.length || edit->page_count > edit->page_limit);
+}
+
+/* Behind everything else, in a region that grows for it. */
+static uint32_t
+grow_for(struct vx_metadata_edit *edit, uint32_t index, uint32_t length)
+{
+    uint64_t end = VX_METADATA_TABLE_SIZE, new_length;
+
+    for (uint32_t i = 0; i < edit->table.entry_count; i++) {
+        if (i != index && edit->table.entries[i].length > 0)
+            end = vx_max_u64(end, (uint64_t)edit->table.entries[i].offset + edit->table.entries[i].length);
+    }
+    new_length = vx_round_up(end + length, VX_MIB);
+    if (new_length > MOST_LENGTH)
+        return 0;
+    edit->new_length = (uint32_t)vx_max_u64(new_length, edit->new_length);
+    return (uint32_t)end;
+}
+
+/* Where the item goes: its old place when it fits (E2), else a gap, else a larger region (E3). */
 static int
 place(struct vx_metadata_edit *edit, uint32_t index, uint32_t length, uint32_t *offset, struct vhdx_error *err)
 {
@@ -145,11 +179,13 @@ place(struct vx_metadata_edit *edit, uint32_t index, uint32_t length, uint32_t *
         *offset = old->offset;
         return VHDX_OK;
     }
-    *offset = vx_metadata_find_gap(&edit->table, edit->region.length, length, index);
+    *offset = vx_metadata_find_gap(&edit->table, edit->new_length, length, index);
+    if (*offset == 0 && edit->may_move)
+        *offset = grow_for(edit, index, length);
     if (*offset == 0)
         return vx_fail(err, VHDX_E_LIMIT, VHDX_PART_METADATA, edit->region.file_offset,
-                       "the metadata region of %" PRIu32 " bytes has no gap for an item of %" PRIu32 " bytes",
-                       edit->region.length, length);
+                       "the metadata region of %" PRIu32 " bytes has no gap for an item of %" PRIu32 " bytes%s",
+                       edit->region.length, length, edit->may_move ? ", and it would grow beyond 128 MiB (V89)" : "");
     return VHDX_OK;
 }
 
@@ -203,6 +239,16 @@ encode_table(struct vx_metadata_edit *edit)
     memcpy(edit->new_table + used, edit->old_table + used, VX_METADATA_TABLE_SIZE - used);
 }
 
+/* A page as it is; zeros past the end of the region, where it grows. */
+static int
+read_page(const struct vx_metadata_edit *edit, uint64_t file_offset, uint8_t bytes[VX_PAGE], struct vhdx_error *err)
+{
+    if (file_offset < edit->region.file_offset + edit->region.length)
+        return vx_image_read_structure(edit->image, bytes, VX_PAGE, file_offset, err);
+    memset(bytes, 0, VX_PAGE);
+    return VHDX_OK;
+}
+
 /* The page as it will be, read from the image when it is first asked for. */
 static int
 get_page(struct vx_metadata_edit *edit, uint64_t file_offset, struct vx_metadata_page **out, struct vhdx_error *err)
@@ -223,7 +269,7 @@ get_page(struct vx_metadata_edit *edit, uint64_t file_offset, struct vx_metadata
     }
     *out = &edit->pages[edit->page_count++];
     (*out)->file_offset = file_offset;
-    return vx_image_read_structure(edit->image, (*out)->bytes, VX_PAGE, file_offset, err);
+    return read_page(edit, file_offset, (*out)->bytes, err);
 }
 
 static int
@@ -253,7 +299,7 @@ drop_unchanged(struct vx_metadata_edit *edit, struct vhdx_error *err)
 
     for (size_t i = 0; i < edit->page_count; i++) {
         uint8_t now[VX_PAGE];
-        int     rc = vx_image_read_structure(edit->image, now, sizeof now, edit->pages[i].file_offset, err);
+        int     rc = read_page(edit, edit->pages[i].file_offset, now, err);
 
         if (rc < 0)
             return rc;
@@ -288,6 +334,81 @@ vx_metadata_edit_prepare(struct vx_metadata_edit *edit, size_t page_limit, struc
     return rc;
 }
 
+/* --- a new region (E3) --- */
+
+/* [at, at + length) of the region as it will be. */
+static int
+fill_window(const struct vx_metadata_edit *edit, uint8_t *window, uint64_t at, size_t length, struct vhdx_error *err)
+{
+    uint64_t begin = edit->region.file_offset + at;
+    int      rc = VHDX_OK;
+
+    for (size_t i = 0; i < length && rc == VHDX_OK; i += VX_PAGE)
+        rc = read_page(edit, begin + i, window + i, err);
+    for (size_t i = 0; i < edit->page_count && rc == VHDX_OK; i++) {
+        const struct vx_metadata_page *page = &edit->pages[i];
+
+        if (page->file_offset >= begin && page->file_offset - begin < length)
+            memcpy(window + (page->file_offset - begin), page->bytes, VX_PAGE);
+    }
+    return rc;
+}
+
+/* The space reads as zeros: what is zero need not be written. */
+static int
+write_region(const struct vx_metadata_edit *edit, uint64_t file_offset, struct vhdx_error *err)
+{
+    uint8_t *window = vx_alloc(WINDOW);
+    int      rc = VHDX_OK;
+
+    if (window == NULL)
+        return vx_fail_memory(err, "the metadata region");
+    for (uint64_t at = 0; at < edit->new_length && rc == VHDX_OK; at += WINDOW) {
+        size_t length = (size_t)vx_min_u64(WINDOW, edit->new_length - at);
+
+        rc = fill_window(edit, window, at, length, err);
+        if (rc == VHDX_OK && !vx_is_zero(window, length))
+            rc = vx_image_write_space(edit->image, window, length, file_offset + at, err);
+    }
+    vx_free(window);
+    return rc;
+}
+
+static int
+name_region(struct vx_metadata_edit *edit, uint64_t file_offset, struct vhdx_error *err)
+{
+    struct vx_edits edits = { .count = 0 };
+    uint8_t        *tables = vx_alloc(2 * (size_t)VX_REGION_TABLE_SIZE);
+    int             rc;
+
+    if (tables == NULL)
+        return vx_fail_memory(err, "region tables");
+    rc = vx_edits_move_region(&edits, edit->image, &vx_guid_region_metadata, file_offset, edit->new_length, tables, err);
+    if (rc == VHDX_OK)
+        rc = vx_image_edit(edit->image, edits.items, edits.count, err);
+    vx_free(edits.items);
+    vx_free(tables);
+    return rc;
+}
+
+static int
+move_region(struct vx_metadata_edit *edit, struct vhdx_error *err)
+{
+    uint64_t file_offset;
+    int      rc = vx_image_take_space(edit->image, edit->new_length, true, &file_offset, err);
+
+    if (rc < 0)
+        return rc;
+    rc = write_region(edit, file_offset, err);
+    if (rc == VHDX_OK)
+        rc = name_region(edit, file_offset, err);
+    if (rc < 0)
+        vx_image_give_back_space(edit->image, file_offset, edit->new_length);
+    else
+        vx_image_let_go_structure(edit->image, edit->region.file_offset, edit->region.length);
+    return rc;
+}
+
 int
 vx_metadata_edit_commit(struct vx_metadata_edit *edit, struct vhdx_error *err)
 {
@@ -296,6 +417,8 @@ vx_metadata_edit_commit(struct vx_metadata_edit *edit, struct vhdx_error *err)
 
     if (rc < 0)
         return rc;
+    if (vx_metadata_edit_moves(edit))
+        return move_region(edit, err);
     edits = vx_alloc_zeroed(edit->page_count + 1, sizeof *edits);
     if (edits == NULL)
         return vx_fail_memory(err, "an edit of the metadata");

@@ -4,6 +4,9 @@
  *
  *   E1  Nothing is changed before vx_metadata_edit_commit, and that changes all or nothing (L6).
  *   E2  An item that fits its old place stays there; another one goes to the first gap of the region that holds it.
+ *   E3  With vx_metadata_edit_allow_move: where there is no gap, or more pages change than one entry carries (L14), a new
+ *       region is written as a whole to space that nothing names, and the entry of E1 names it in both region tables (9.10).
+ *       The session is closed then: an open image believes its region where it was.
  */
 #ifndef VX_METADATA_EDIT_H
 #define VX_METADATA_EDIT_H
@@ -45,11 +48,19 @@ struct vx_metadata_edit {
     size_t                   edit_count, edit_capacity;
     struct vx_metadata_page *pages;      /* owned: those that change, after vx_metadata_edit_prepare */
     size_t                   page_count, page_capacity;
+    bool                     may_move;   /* E3 */
+    size_t                   page_limit; /* with may_move: what one entry carries */
+    uint32_t                 new_length; /* of the region; more than it has when it grows */
 };
 
 /* Read the table as it is now.  Free with vx_metadata_edit_free, which takes NULL. */
 int  vx_metadata_edit_new(struct vx_metadata_edit **out, struct vx_image *image, struct vhdx_error *err);
 void vx_metadata_edit_free(struct vx_metadata_edit *edit);
+
+/* E3.  `page_limit` is vx_link_page_limit of the image. */
+void vx_metadata_edit_allow_move(struct vx_metadata_edit *edit, size_t page_limit);
+/* After prepare: does the region move? */
+bool vx_metadata_edit_moves(const struct vx_metadata_edit *edit);
 
 /* Give an item new bytes, or make it.  `flags` are VX_ITEM_*; `bytes` are borrowed until the commit.
  * VHDX_E_LIMIT when the region or the table has no room. */

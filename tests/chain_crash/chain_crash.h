@@ -75,10 +75,16 @@ struct scenario {
     bool     has_stale_bytes; /* file 0: past the end of its disk the last block holds something */
     bool     moves_table;     /* file 0: as if its BAT had no room */
     bool     mends_table;     /* file 0: the second region table is damaged, so the log is in use before the job begins */
+
+    /* --- of metadata (metadata_scenarios.c); elsewhere nothing --- */
+
+    size_t item_length;       /* to be, 0: it goes; before the end the old one or this one, then this one */
+    size_t old_item_length;   /* before */
+    size_t other_item_length; /* of another item, which stays; 0: there is none */
 };
 
-extern const struct scenario chain_scenarios[], compact_scenarios[], resize_scenarios[];
-extern const size_t          chain_scenario_count, compact_scenario_count, resize_scenario_count;
+extern const struct scenario chain_scenarios[], compact_scenarios[], resize_scenarios[], metadata_scenarios[];
+extern const size_t          chain_scenario_count, compact_scenario_count, resize_scenario_count, metadata_scenario_count;
 
 /* --- world.c --- */
 

@@ -1,5 +1,5 @@
 /*
- * Merge, rebase, flatten, relink, compact and resize, crashed at every storage call and failed at every one.
+ * Merge, rebase, flatten, relink, compact, resize and changes of metadata, crashed at every storage call and failed at every one.
  *
  *   chain_crash_test                 the share of `make check`: every 17th call of each job, those the seed says
  *   chain_crash_test --stride N      every Nth call; 1: all of them
@@ -283,7 +283,7 @@ scenario_at(size_t i)
         size_t                 count;
     } tables[] = {
         { chain_scenarios, chain_scenario_count }, { compact_scenarios, compact_scenario_count },
-        { resize_scenarios, resize_scenario_count },
+        { resize_scenarios, resize_scenario_count }, { metadata_scenarios, metadata_scenario_count },
     };
 
     for (size_t t = 0; t < sizeof tables / sizeof tables[0]; t++) {
