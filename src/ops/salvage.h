@@ -171,7 +171,8 @@ struct vhdx_salvage {
     struct vhdx_storage            *old; /* over patient: the generation asked for */
 
     uint8_t             *view_head;     /* the first MiB's first 320 KiB */
-    uint8_t             *view_metadata;
+    uint8_t             *view_metadata; /* the region's first bytes; the rest is zeros */
+    size_t               view_metadata_bytes;
     uint64_t             view_metadata_length; /* of the region */
     uint64_t             view_metadata_offset, view_bat_offset, view_bat_length, view_length;
     struct vhdx_storage *view;     /* the disk's once that is open */

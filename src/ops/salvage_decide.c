@@ -87,7 +87,8 @@ empty(const struct vhdx_salvage *s, uint64_t raw)
 
 /* An entry of zeros is as good as any other, unless the table is known to have lost some. */
 static bool
-take_image(const struct vhdx_salvage *s, uint64_t image, bool is_damaged, struct finding *out)
+take_image(const struct vhdx_salvage *s, uint64_t image, bool is_damaged, const struct bitmap *bitmap,
+           struct finding *out)
 {
     struct vx_bat_entry   entry;
     enum vx_entry_verdict verdict = vx_salvage_judge(s, image, &entry);
@@ -98,11 +99,14 @@ take_image(const struct vhdx_salvage *s, uint64_t image, bool is_damaged, struct
         *out = guess(vx_bat_entry_encode(entry.state, 0), VHDX_SALVAGE_LOG_IMAGE, true);
         return true;
     }
-    if (verdict != VX_ENTRY_PRESENT || !s->has_image_claims || entry.state != VX_BLOCK_FULLY_PRESENT
+    if (verdict != VX_ENTRY_PRESENT || !s->has_image_claims
         || vx_mib_map_touches(&s->claimed, entry.file_offset, s->geometry.block_size))
         return false;
-    *out = guess(image, VHDX_SALVAGE_LOG_IMAGE,
-                 !vx_mib_map_touches(&s->image_contested, entry.file_offset, s->geometry.block_size));
+    if (entry.state == VX_BLOCK_PARTIALLY_PRESENT && !bitmap->is_good)
+        *out = guess(vx_bat_entry_encode(VX_BLOCK_FULLY_PRESENT, entry.file_offset), VHDX_SALVAGE_NO_BITMAP, false);
+    else
+        *out = guess(image, VHDX_SALVAGE_LOG_IMAGE,
+                     !vx_mib_map_touches(&s->image_contested, entry.file_offset, s->geometry.block_size));
     return true;
 }
 
@@ -141,7 +145,7 @@ find(const struct vhdx_salvage *s, uint64_t block_index, uint64_t raw, uint64_t 
         return empty(s, vx_bat_entry_encode(entry.state, 0));
     if (verdict == VX_ENTRY_PAST_END)
         return lost(VHDX_SALVAGE_PAST_END);
-    if (take_image(s, image, verdict == VX_ENTRY_BAD, &finding) || take_run(s, block_index, &finding))
+    if (take_image(s, image, verdict == VX_ENTRY_BAD, bitmap, &finding) || take_run(s, block_index, &finding))
         return finding;
     if (verdict == VX_ENTRY_NOTHING)
         return empty(s, 0);
@@ -211,7 +215,8 @@ vx_salvage_decide(struct vhdx_salvage *s, uint64_t bat_index, size_t count, stru
             out[i] = (struct vx_salvage_decision){ .raw = 0 };
             continue;
         }
-        if (s->geometry.is_differencing && (raw[i] & 7) == VX_BLOCK_PARTIALLY_PRESENT)
+        if (s->geometry.is_differencing
+            && ((raw[i] & 7) == VX_BLOCK_PARTIALLY_PRESENT || (images[i] & 7) == VX_BLOCK_PARTIALLY_PRESENT))
             rc = look_at_bitmap(s, &bitmap, vx_geometry_chunk_of(&s->geometry, index), err);
         finding = find(s, index, raw[i], images[i], &bitmap);
         apply_doubt(&finding, s->doubt.reason, s->doubt.is_strong);

@@ -9,7 +9,8 @@
  *   I1  A run never holds a block that the table knows something about: then the order is another one.
  *   I2  Two signs that name one block, and two runs that share one, are all given up.
  *   I3  A run is a strong guess only when nearly all blocks that the table does name lie in the order of the disk, or
- *       when it names hardly any and the image is fixed, or when the whole disk lies between two signs, its first block and its last.
+ *       when it names hardly any and the image is fixed, or when nothing is left but the payload and all signs in it,
+ *       those of the disk's first and last block among them, are as far apart as on the disk.
  */
 #include "ops/salvage.h"
 
@@ -25,7 +26,6 @@
 struct point {
     uint64_t file_offset; /* of the block's first byte */
     uint64_t block_index;
-    bool     is_sign;     /* it lies in the stretch, the table does not name it */
 };
 
 struct placing {
@@ -178,7 +178,7 @@ collect_points(struct placing *p, struct vhdx_error *err)
             || !vx_is_aligned(sign->file_offset - inside, VX_MIB))
             continue;
         p->points[p->point_count++] = (struct point){ sign->file_offset - inside,
-                                                      sign->guest_offset / s->geometry.block_size, true };
+                                                      sign->guest_offset / s->geometry.block_size };
     }
     if (rc == VHDX_OK)
         drop_contradictions(p);
@@ -236,22 +236,34 @@ add_point(struct placing *p, const struct point *point, struct vhdx_error *err)
                    err);
 }
 
+/* I3: a disk in one piece, whose ends are both known. */
+static bool
+is_whole_disk(const struct placing *p)
+{
+    const struct vx_geometry *g = &p->s->geometry;
+
+    if (p->s->has_metadata || p->s->has_bat || p->s->stretch_count != 1 || p->point_count < 2
+        || p->points[0].block_index != 0 || p->points[p->point_count - 1].block_index + 1 != g->payload_block_count)
+        return false;
+    for (size_t i = 1; i < p->point_count; i++)
+        if (p->points[i].file_offset - p->points[0].file_offset != p->points[i].block_index * g->block_size)
+            return false;
+    return true;
+}
+
 /* What lies between two points, if they are as far apart here as there. */
 static int
 add_between(struct placing *p, const struct point *left, const struct point *right, struct vhdx_error *err)
 {
     const struct vx_geometry *g = &p->s->geometry;
     uint64_t                  apart = right->file_offset - left->file_offset;
-    bool                      is_whole_disk;
 
     if (right->block_index <= left->block_index || apart % g->block_size != 0
         || apart / g->block_size != right->block_index - left->block_index)
         return VHDX_OK;
-    is_whole_disk = left->is_sign && right->is_sign && left->block_index == 0
-                    && right->block_index + 1 == g->payload_block_count && !p->s->has_metadata;
     return add_run(p, &(struct vx_salvage_run){ left->block_index + 1, right->block_index - left->block_index - 1,
                                                 left->file_offset + g->block_size, VHDX_SALVAGE_ORDER,
-                                                p->is_in_order || is_whole_disk }, err);
+                                                p->is_in_order }, err);
 }
 
 /* What lies in front of the first point, back to the stretch's beginning. */
@@ -299,7 +311,7 @@ static int
 place_stretch(struct placing *p, const struct vx_salvage_stretch *stretch, struct vhdx_error *err)
 {
     uint64_t     block_size = p->s->geometry.block_size, end = stretch->file_offset + stretch->length;
-    struct point last = { stretch->file_offset - block_size, stretch->left_block, false };
+    struct point last = { stretch->file_offset - block_size, stretch->left_block };
     bool         has_last = stretch->left_block != NO_BLOCK;
     int          rc = VHDX_OK;
 
@@ -317,7 +329,7 @@ place_stretch(struct placing *p, const struct vx_salvage_stretch *stretch, struc
     if (rc < 0)
         return rc;
     if (stretch->right_block != NO_BLOCK) {
-        const struct point right = { end, stretch->right_block, false };
+        const struct point right = { end, stretch->right_block };
 
         return has_last ? add_between(p, &last, &right, err) : add_before(p, stretch, &right, err);
     }
@@ -381,6 +393,7 @@ vx_salvage_place(struct vhdx_salvage *s, struct vhdx_error *err)
         rc = find_neighbours(s, err);
     if (rc == VHDX_OK)
         rc = collect_points(&p, err);
+    p.is_in_order |= rc == VHDX_OK && is_whole_disk(&p);
     for (size_t i = 0; i < s->stretch_count && rc == VHDX_OK; i++)
         rc = place_stretch(&p, &s->stretches[i], err);
     vx_free(p.points);

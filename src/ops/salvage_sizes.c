@@ -17,7 +17,7 @@
 #include "base/memory.h"
 #include "storage/storage.h"
 
-/* What the table looks like with a block size and a chunk ratio. */
+/* What the table, and where that is zeros, the log's pages of it, look like with a block size and a chunk ratio. */
 struct fit {
     uint32_t block_size, sector_size;
     uint64_t present, overlapping, adjacent, past_end, in_bitmap_slots;
@@ -71,7 +71,7 @@ static int
 try_fit(struct fit *fit, struct vhdx_salvage *s, struct vhdx_error *err)
 {
     struct vx_mib_map starts = { 0 };
-    uint64_t          raw[VX_BAT_PAGE_ENTRIES];
+    uint64_t          raw[VX_BAT_PAGE_ENTRIES], images[VX_BAT_PAGE_ENTRIES];
     int               rc = VHDX_OK;
 
     if (!vx_mib_map_init(&starts, s->file_length))
@@ -85,9 +85,9 @@ try_fit(struct fit *fit, struct vhdx_salvage *s, struct vhdx_error *err)
         part = (size_t)vx_min_u64(VX_BAT_PAGE_ENTRIES, s->bat_entries - i);
         rc = vx_salvage_poll(s, i, s->bat_entries, err);
         if (rc == VHDX_OK)
-            rc = vx_salvage_read_entries(s, i, part, raw, NULL, err);
+            rc = vx_salvage_read_entries(s, i, part, raw, images, err);
         for (size_t k = 0; k < part && rc == VHDX_OK; k++)
-            take_entry(fit, s, &starts, i + k, raw[k]);
+            take_entry(fit, s, &starts, i + k, raw[k] != 0 ? raw[k] : images[k]);
     }
     measure_distances(fit, s, &starts);
     vx_free(starts.bits);
@@ -165,12 +165,12 @@ look_at_ends(struct vhdx_salvage *s, const struct fit *fit, struct vhdx_error *e
 
     for (size_t i = 0; i < 3 && rc == VHDX_OK; i++) {
         struct vx_bat_entry entry;
-        uint64_t            raw;
+        uint64_t            raw, image;
 
         if (i > 0 && blocks[i] == 0)
             continue;
-        rc = vx_salvage_read_entries(s, blocks[i] + blocks[i] / ratio, 1, &raw, NULL, err);
-        if (rc == VHDX_OK && vx_salvage_judge(s, raw, &entry) == VX_ENTRY_PRESENT)
+        rc = vx_salvage_read_entries(s, blocks[i] + blocks[i] / ratio, 1, &raw, &image, err);
+        if (rc == VHDX_OK && vx_salvage_judge(s, raw != 0 ? raw : image, &entry) == VX_ENTRY_PRESENT)
             rc = vx_salvage_collect_signs(s, entry.file_offset,
                                           vx_min_u64(entry.file_offset + fit->block_size, s->file_length), err);
     }
@@ -224,7 +224,8 @@ infer(struct vhdx_salvage *s, struct vx_metadata *metadata, struct vhdx_error *e
     if (metadata->virtual_size == 0)
         metadata->virtual_size = by_signs != 0 && by_signs + fit.block_size > fit.last_block * fit.block_size ? by_signs : least;
     s->has_block_size = metadata->block_size != 0;
-    vx_salvage_doubt(s, VHDX_SALVAGE_SIZES_INFERRED, is_strong || !s->has_bat);
+    /* Without a table nothing hangs on the block size. */
+    vx_salvage_doubt(s, VHDX_SALVAGE_SIZES_INFERRED, is_strong || fit.present == 0);
     return VHDX_OK;
 }
 

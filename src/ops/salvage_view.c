@@ -82,7 +82,7 @@ read_part(struct vhdx_salvage *s, uint8_t *buffer, size_t *length, uint64_t offs
     }
     if (offset < s->view_bat_offset) {
         *length = (size_t)vx_min_u64(*length, s->view_bat_offset - offset);
-        read_bytes(buffer, *length, offset - s->view_metadata_offset, s->view_metadata, s->view_metadata_length);
+        read_bytes(buffer, *length, offset - s->view_metadata_offset, s->view_metadata, s->view_metadata_bytes);
         return VHDX_OK;
     }
     return read_table(s, buffer, *length, offset - s->view_bat_offset, err);
@@ -201,7 +201,8 @@ vx_salvage_make_view(struct vhdx_salvage *s, struct vhdx_error *err)
     rc = make_head(s, err);
     if (rc < 0)
         return rc;
-    s->view_metadata = vx_alloc_zeroed(1, (size_t)s->view_metadata_length);
+    s->view_metadata_bytes = VX_METADATA_TABLE_SIZE + VX_PAGE + s->locator_length;
+    s->view_metadata = vx_alloc_zeroed(1, s->view_metadata_bytes);
     view = vx_alloc_zeroed(1, sizeof *view);
     if (s->view_metadata == NULL || view == NULL) {
         vx_free(view);
@@ -247,7 +248,7 @@ set_metadata(struct vhdx_salvage *s, const uint8_t *locator, uint32_t length)
 
     metadata.has_parent = s->geometry.is_differencing;
     metadata.leave_blocks_allocated = s->geometry.is_fixed;
-    memset(s->view_metadata, 0, (size_t)s->view_metadata_length);
+    memset(s->view_metadata, 0, s->view_metadata_bytes);
     vx_metadata_encode_new(s->view_metadata, &used, &metadata, metadata.has_parent ? locator : NULL, length);
 }
 
