@@ -249,6 +249,7 @@ step_long() {
     VHDX_HOURS=$hours suites gcc model threads
     one_test gcc crash_test "--long $((hours * 3600))"
     one_test gcc chain_crash "--stride 1"
+    VHDX_PEERS_SEEDS=$((hours * 2000)) python_tests peers -k all_read_the_same
 }
 
 # ---- go ----
