@@ -15,6 +15,9 @@ cd "$(dirname "$0")/.." || exit 1
 steps="gcc crash command python fs nbd peers samples hostile clang sanitizers threads s390x i686 musl"
 
 builds=build-check
+# What is built: with everything wanted, nothing is left out silently.
+everything=(-Dtests=enabled -Dcommand=enabled -Dnbdkit=enabled -Dfuse=enabled -Dpython=enabled)
+library_only=(-Dtests=enabled -Dcommand=disabled -Dnbdkit=disabled -Dfuse=disabled -Dpython=disabled)
 jobs=$(nproc)
 passed=0 failed=0 skipped=0
 
@@ -156,7 +159,7 @@ need_gcc_build() {
         ;;
     esac
     gcc_build=bad
-    build gcc -Dtests=enabled -Dcommand=enabled -Dnbdkit=enabled -Dpython=enabled && gcc_build=good # nothing is left out silently
+    build gcc "${everything[@]}" && gcc_build=good
 }
 
 # ---- the steps ----
@@ -201,7 +204,7 @@ step_hostile() {
 
 # clang's warnings, its analysis of locks and its sanitizers, and the fuzzers for a short while each.
 build_clang() {
-    CC=clang build clang -Dtests=enabled -Dcommand=enabled -Dnbdkit=enabled -Db_sanitize=address,undefined -Db_lundef=false
+    CC=clang build clang "${everything[@]}" -Db_sanitize=address,undefined -Db_lundef=false
 }
 
 step_clang() {
@@ -219,14 +222,14 @@ step_sanitizers() {
 }
 
 step_threads() {
-    configure threads -Dtests=enabled -Dcommand=disabled -Dnbdkit=disabled -Dpython=disabled -Db_sanitize=thread && suites threads threads
+    configure threads "${library_only[@]}" -Db_sanitize=thread && suites threads threads
 }
 
 # Other hosts: emulated, statically linked, without cmocka and json-c.
 foreign() {
     local host=$1 file=$2
     test_environment=$once
-    configure "$host" "$file" "scripts/cross/$host.ini" -Dtests=enabled -Dcmocka_shim=true -Dcommand=disabled -Dnbdkit=disabled -Dpython=disabled &&
+    configure "$host" "$file" "scripts/cross/$host.ini" "${library_only[@]}" -Dcmocka_shim=true &&
         suites "$host" unit model corpus
 }
 

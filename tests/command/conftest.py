@@ -15,10 +15,12 @@ import pytest
 
 BUILD = pathlib.Path(os.environ.get("VHDX_BUILD", "build")).resolve()
 COMMAND = BUILD / "tools" / "vhdx" / "vhdx"
+MOUNT_HELPER = BUILD / "fuse" / "mount.fuse.vhdx"
 PLUGIN = BUILD / "plugins" / "nbdkit" / "nbdkit-vhdx-plugin.so"
 MIB = 1024 * 1024
 # Readers of file systems are of this build, not what may be installed.
 os.environ["VHDX_MODULE_PATH"] = str(BUILD / "modules")
+os.environ["VHDX_MOUNT_HELPER"] = str(MOUNT_HELPER)
 
 # Under nohup, or in the background of a script, these are ignored, and whoever is started here would ignore them too.
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):

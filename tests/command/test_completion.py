@@ -27,6 +27,9 @@ SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools" / "vhdx" / "compl
         (["convert", "dis"], ["disk.raw"]),
         (["resize", "--f"], ["--fix-gpt", "--force"]),
         (["resize", "a.vhdx", "mi"], ["min"]),
+        (["mount", "--w"], ["--writable"]),
+        (["mount", "-o", "all"], ["allow_other"]),
+        (["unmount", "dis"], []),
     ],
 )
 def test_completion(vhdx, raw_disk, words, expected):

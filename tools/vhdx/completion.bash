@@ -48,6 +48,11 @@ _vhdx()
             COMPREPLY=($(compgen -W 'headers regions log metadata bat leaks all' -- "$cur"))
             return
         fi ;;
+    -o)
+        if [ "$verb" = mount ]; then
+            COMPREPLY=($(compgen -W 'allow_other uid= gid= umask= noexec noatime' -- "$cur"))
+            return
+        fi ;;
     --also)
         COMPREPLY=($(compgen -d -- "$cur"))
         return ;;
@@ -64,6 +69,8 @@ _vhdx()
         COMPREPLY=($(compgen -f -- "$cur"))
         if [ "$verb" = resize ]; then
             COMPREPLY+=($(compgen -W min -- "$cur"))
+        elif [ "$verb" = unmount ]; then
+            COMPREPLY=($(compgen -d -- "$cur"))
         fi
     fi
 }

@@ -29,6 +29,8 @@ static const struct verb *const verbs[] = {
     &salvage_verb,
     &dump_verb,
     &serve_verb,
+    &mount_verb,
+    &unmount_verb,
     &bench_verb,
 };
 #define VERB_COUNT (sizeof(verbs) / sizeof(verbs[0]))
@@ -37,7 +39,7 @@ static int
 print_help(void)
 {
     printf("Usage: vhdx VERB [OPTIONS] ...\n"
-           "Make, read, check, copy and serve Hyper-V VHDX disks.\n\n");
+           "Make, read, check, copy, mount and serve Hyper-V VHDX disks.\n\n");
     for (size_t i = 0; i < VERB_COUNT; i++)
         printf("  %-9s %s\n", verbs[i]->name, verbs[i]->summary);
     printf("\n'vhdx VERB --help' tells a verb's options; 'man vhdx' tells everything.\n"
