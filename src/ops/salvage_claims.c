@@ -222,6 +222,8 @@ vx_salvage_claim(struct vhdx_salvage *s, struct vhdx_error *err)
         return vx_fail_memory(err, "the map of the file");
     claim_structures(s);
     rc = walk(&pass, false, err);
+    if (s->options.generation != 0) /* in an earlier state most of the file's data were not named yet */
+        return rc;
     if (rc == VHDX_OK)
         rc = vx_salvage_next_orphan(s, &at, &length, &s->table_lost_entries, err);
     if (rc == VHDX_OK && s->images != NULL)

@@ -29,7 +29,7 @@ enum {
 };
 
 static const struct option_line lines[] = {
-    { "output-format", 'O', "FORMAT", "vhdx or raw; needed unless DST ends in .vhdx, .avhdx, .raw or .img" },
+    { "output-format", 'O', "FORMAT", "vhdx, vhd or raw; needed unless DST ends in .vhdx, .avhdx, .vhd, .raw or .img" },
     { "guess", OPTION_GUESS, "none|strong|all", "which guesses are written (default strong); the others become zeros" },
     { "report", OPTION_REPORT, "FILE", "write one line for each range of the disk to a new FILE" },
     { "dry-run", 'n', NULL, "only tell what could be salvaged: DST is not needed" },
