@@ -137,3 +137,109 @@ def test_filters_and_keys(vhdx, peer, serving, raw_disk, tmp_path):
     uri = "nbds+unix://alice@/?socket=$unixsocket&tls-psk-file=keys"
     for keys in (["--tls-psk=keys"], ["--tls-psk", "keys"]):
         vhdx("serve", "-r", "a.vhdx", "--tls=require", *keys, "-U", "-", "--run", f'nbdinfo --size "{uri}"')
+
+
+WORK = {
+    "info": ["info", "--json", "a.vhdx"],
+    "info of several": ["info", "--json", "a.vhdx", "b.avhdx", "none.vhdx"],
+    "info of a chain": ["info", "--chain", "b.avhdx"],
+    "a question": ["info", "--is", "dynamic", "a.vhdx"],
+    "map": ["map", "--json", "b.avhdx"],
+    "pictures": ["map", "--svg", "out/map.svg", "--html", "out/map.html", "b.avhdx"],
+    "check": ["check", "--json", "--jobs", "2", "a.vhdx", "b.avhdx"],
+    "check of a chain": ["check", "--chain", "b.avhdx"],
+    "compare": ["compare", "a.vhdx", "b.avhdx"],
+    "compare with raw": ["compare", "-f", "raw", "disk.raw", "a.vhdx"],
+    "measure": ["measure", "b.avhdx", "disk.raw"],
+    "convert": ["convert", "-O", "raw", "b.avhdx", "out/c.raw"],
+    "convert to stdout": ["convert", "-O", "raw", "b.avhdx", "-"],
+    "convert over a file": ["convert", "-O", "raw", "--force", "b.avhdx", "out/existing"],
+    "convert to the same folder": ["convert", "-O", "raw", "b.avhdx", "new.raw"],
+    "a file that is there": ["convert", "b.avhdx", "out/existing"],
+    "convert in place": ["convert", "--in-place", "--type", "fixed", "--dry-run", "b.avhdx"],
+    "no such file": ["convert", "none.vhdx", "out/c.raw"],
+    "no such folder": ["convert", "a.vhdx", "none/c.raw"],
+}
+
+
+def results(vhdx, words, folder):
+    """Exit status, what was printed, and the files that were made, which go again."""
+    before = set(folder.iterdir())
+    (folder / "out").mkdir()
+    (folder / "out" / "existing").write_bytes(b"")
+    done = vhdx.run(*words)
+    made = [*(folder / "out").iterdir(), *(path for path in set(folder.iterdir()) - before if path.is_file())]
+    files = {path.name: path.read_bytes() for path in made}
+    for path in made:
+        path.unlink()
+    (folder / "out").rmdir()
+    return done.returncode, done.stdout, done.stderr, files
+
+
+def test_verbs_do_the_same_confined(vhdx, raw_disk, tmp_path):
+    vhdx("convert", raw_disk, "a.vhdx")
+    vhdx("create", "--parent", "a.vhdx", "b.avhdx")
+    for what, words in WORK.items():
+        plain = results(vhdx, words, tmp_path)
+        assert results(vhdx, [words[0], "--sandbox", *words[1:]], tmp_path) == plain, what
+
+
+def test_in_place_confined(vhdx, raw_disk):
+    vhdx("convert", raw_disk, "a.vhdx")
+    vhdx("convert", "--sandbox", "--in-place", "--type", "fixed", "a.vhdx")
+    assert vhdx.json("info", "--json", "a.vhdx")["type"] == "fixed"
+    vhdx("compare", "--sandbox", raw_disk, "a.vhdx")
+
+
+def test_parents_come_from_the_same_folder(vhdx, raw_disk, tmp_path):
+    vhdx("convert", raw_disk, "a.vhdx")
+    (tmp_path / "children").mkdir()
+    vhdx("create", "--parent", "a.vhdx", "children/b.avhdx")
+    vhdx("map", "children/b.avhdx")
+    assert "outside of the folder" in vhdx.fails(1, "map", "--sandbox", "children/b.avhdx")
+    for which in ("any", "."):
+        vhdx("map", "--sandbox", "--parents", which, "children/b.avhdx")
+
+
+def test_a_verb_meets_a_hostile_header_confined(vhdx, kernel, intruder):
+    need(kernel)
+    with open(intruder.home / "a.vhdx", "r+b") as file:
+        file.seek(8)
+        file.write(MAGIC)
+    for words in (["info"], ["check"], ["map"], ["measure"]):
+        vhdx.run(words[0], "--sandbox", *words[1:], "images/a.vhdx", **intruder.how)
+        for answers in intruder.answers():
+            assert answers.pop("read-beside") == 0, "parents are looked for there"
+            assert set(answers.values()) <= REFUSED, (words, answers)
+        vhdx.run(words[0], "--sandbox", "--parents=none", *words[1:], "images/a.vhdx", **intruder.how)
+        for answers in intruder.answers():
+            assert set(answers.values()) <= REFUSED, (words, answers)
+
+
+def test_a_verb_meets_hostile_contents_confined(vhdx, kernel, intruder, raw_disk, tmp_path):
+    """Once all is open, only the folder of the new file is left."""
+    need(kernel)
+    (tmp_path / "out").mkdir()
+    vhdx("convert", "--sandbox", "-O", "raw", "images/a.vhdx", "out/a.raw", **intruder.how)
+    assert (tmp_path / "out" / "a.raw").read_bytes() == raw_disk.read_bytes()
+    for answers in intruder.answers():
+        assert set(answers.values()) <= REFUSED, answers
+    vhdx("compare", "--sandbox", raw_disk, "images/a.vhdx", **intruder.how)
+    for answers in intruder.answers():
+        assert set(answers.values()) == {errno.EPERM}, answers
+    vhdx("convert", "-O", "raw", "images/a.vhdx", "out/b.raw", **intruder.how)
+    assert intruder.answers()[-1] == dict.fromkeys(ALL, 0)
+
+
+def test_repair_confined(vhdx, raw_disk, tmp_path):
+    vhdx("convert", raw_disk, "a.vhdx")
+    with open(tmp_path / "a.vhdx", "r+b") as file:
+        file.seek(64 * 1024)
+        file.write(bytes(64))
+    damaged = (tmp_path / "a.vhdx").read_bytes()
+    vhdx("check", "--sandbox", "-r", "all", "--dry-run", "a.vhdx")
+    assert (tmp_path / "a.vhdx").read_bytes() == damaged
+    vhdx("check", "--sandbox", "-r", "all", "--undo", "a.undo", "a.vhdx")
+    assert "No errors" in vhdx("check", "--sandbox", "a.vhdx").decode()
+    vhdx("check", "--sandbox", "--apply-undo", "a.undo", "a.vhdx")
+    assert (tmp_path / "a.vhdx").read_bytes() == damaged

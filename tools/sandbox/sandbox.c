@@ -89,7 +89,7 @@ struct below_path {
 } __attribute__((packed));
 
 static const uint64_t rights[] = {
-    [SANDBOX_READ] = FS_READ_FILE | FS_READ_DIR,
+    [SANDBOX_READ] = FS_READ_FILE | FS_READ_DIR | FS_IOCTL_DEV, /* a device tells its size by ioctl */
     [SANDBOX_WRITE] = FS_READ_FILE | FS_WRITE_FILE | FS_TRUNCATE | FS_IOCTL_DEV,
     [SANDBOX_CHANGE_FOLDER] = FS_READ_FILE | FS_READ_DIR | FS_WRITE_FILE | FS_TRUNCATE | FS_MAKE_REG |
                               FS_REMOVE_FILE,
@@ -116,8 +116,8 @@ add_path(int ruleset, const struct ruleset *handled, const struct sandbox_path *
     below.descriptor = open(path->path, O_PATH | O_CLOEXEC);
     if (below.descriptor < 0)
         return 0;
-    if (fstat(below.descriptor, &status) == 0 && !S_ISDIR(status.st_mode))
-        below.allowed &= FS_OF_FILES;
+    if (fstat(below.descriptor, &status) == 0)
+        below.allowed &= S_ISDIR(status.st_mode) ? ~FS_IOCTL_DEV : FS_OF_FILES;
     if (below.allowed != 0 && syscall(CALL_ADD_RULE, ruleset, RULE_BELOW_PATH, &below, 0u) < 0)
         rc = errno;
     close(below.descriptor);

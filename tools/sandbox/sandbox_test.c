@@ -22,6 +22,8 @@
 
 #include "sandbox.h"
 
+#define ASK_SIZE _IOR(0x12, 114, size_t) /* BLKGETSIZE64; <linux/fs.h> is not everywhere */
+
 /* A folder of our own: `mine` is allowed, `other` is not. */
 static char folder[64], mine[96], other[96], fresh[96], below[96];
 
@@ -410,6 +412,35 @@ incomplete(void **state)
     assert_non_null(strstr(err.message, "cannot be confined"));
 }
 
+/* A device that may be read tells its size: a request that the kernel would refuse to a descriptor without the right. */
+static int
+ask_device(void *context, struct vhdx_error *err)
+{
+    int descriptor = open(context, O_RDONLY | O_CLOEXEC);
+    uint64_t size;
+
+    (void)err;
+    if (descriptor < 0 || syscall(SYS_ioctl, descriptor, ASK_SIZE, &size) == 0)
+        return VHDX_E_INVALID;
+    return errno == ENOTTY || errno == EINVAL ? VHDX_OK : VHDX_E_IO;
+}
+
+static void
+devices(void **state)
+{
+    static char         null[] = "/dev/null";
+    struct sandbox_list list = { .count = 0 };
+
+    (void)state;
+    sandbox_allow(&list, null, SANDBOX_READ);
+    assert_int_equal(sandbox_call(&list, ask_device, null, NULL), VHDX_OK);
+    sandbox_list_free(&list);
+    sandbox_allow(&list, "/dev", SANDBOX_READ); /* not of all there are */
+    assert_int_equal(sandbox_call(&list, ask_device, null, NULL),
+                     sandbox_available().landlock >= 5 ? VHDX_E_IO : VHDX_OK);
+    sandbox_list_free(&list);
+}
+
 static void
 texts(void **state)
 {
@@ -508,6 +539,7 @@ main(void)
         cmocka_unit_test(images),
         cmocka_unit_test_setup_teardown(beside_a_link, set_up, tear_down),
         cmocka_unit_test(incomplete),
+        cmocka_unit_test(devices),
         cmocka_unit_test(texts),
         cmocka_unit_test_setup_teardown(work_in_a_child, set_up, tear_down),
     };

@@ -10,6 +10,7 @@
 /* What the command line said.  Kept until the command ends, as its words are. */
 static struct {
     const char                 *parents;
+    bool                        prefers_same_dir;
     const char                **maps;
     size_t                      map_count;
     struct vhdx_parents_options options;
@@ -20,6 +21,12 @@ void
 chain_allow_parents(const char *text)
 {
     chosen.parents = text;
+}
+
+void
+chain_prefer_same_dir(void)
+{
+    chosen.prefers_same_dir = true;
 }
 
 void
@@ -43,7 +50,9 @@ chain_complete(struct vhdx_error *err)
 const char *
 chain_parents_text(void)
 {
-    return chosen.parents == NULL ? "any" : chosen.parents;
+    if (chosen.parents != NULL)
+        return chosen.parents;
+    return chosen.prefers_same_dir ? "same-dir" : "any";
 }
 
 const char *const *

@@ -37,4 +37,7 @@ int chain_begin_writing(const char *path, const struct shared_options *shared, s
 #define CHAIN_TRACKING_KINDS 2
 bool chain_tracking_file(char *out, size_t size, const char *path, size_t kind);
 
+/* Without --parents, parents come from the folder of their child alone. */
+void chain_prefer_same_dir(void);
+
 #endif

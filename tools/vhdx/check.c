@@ -14,6 +14,7 @@
 #include <vhdx/rules.h>
 
 #include "chain.h"
+#include "confine.h"
 #include "jobs.h"
 #include "json.h"
 #include "message.h"
@@ -450,6 +451,23 @@ check_files(struct check_job *job, char **paths, int count, bool is_chain)
     return status;
 }
 
+static void
+confine(const struct check_job *job, char **paths, int count, const char *undo_to_apply)
+{
+    const struct vhdx_repair_path_options *options = &job->repair.options;
+    bool writes = undo_to_apply != NULL || (job->repair.is_wanted && !options->dry_run);
+
+    for (int i = 0; i < count; i++) {
+        if (writes)
+            confine_in_place(job->shared, paths[i]);
+        else
+            confine_source(job->shared, paths[i]);
+    }
+    confine_source(job->shared, undo_to_apply);
+    confine_target(job->shared, options->undo_path);
+    confine_begin(job->shared, STATUS_UNFINISHED);
+}
+
 static int
 run_check(const struct verb *verb, int argc, char **argv)
 {
@@ -481,6 +499,7 @@ run_check(const struct verb *verb, int argc, char **argv)
     repair->orphan_children = shared.orphan_children;
     judge_options(&reader, &job, is_chain, undo_to_apply);
     count = options_operands(&reader, 1, is_chain || undo_to_apply != NULL || repair->undo_path != NULL ? 1 : argc, &paths);
+    confine(&job, paths, count, undo_to_apply);
     if (undo_to_apply != NULL)
         return repair_apply_undo(undo_to_apply, paths[0], &shared);
     if (job.repair.is_wanted)
@@ -506,7 +525,8 @@ const struct verb check_verb = {
                "  vhdx check -r log,bat --undo disk.undo disk.vhdx\n"
                "  vhdx check --apply-undo disk.undo disk.vhdx\n",
     .options = lines,
-    .shared = SHARED_JSON | SHARED_READ | SHARED_CHAIN | SHARED_PROGRESS | SHARED_QUIET | SHARED_JOBS | SHARED_WRITE,
+    .shared = SHARED_JSON | SHARED_READ | SHARED_CHAIN | SHARED_PROGRESS | SHARED_QUIET | SHARED_JOBS |
+              SHARED_WRITE | SHARED_SANDBOX,
     .usage_status = STATUS_BAD_USAGE,
     .run = run_check,
 };

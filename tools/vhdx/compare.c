@@ -4,6 +4,7 @@
 
 #include <vhdx/ops.h>
 
+#include "confine.h"
 #include "files.h"
 #include "json.h"
 #include "message.h"
@@ -41,6 +42,9 @@ compare(struct comparison *out, char **paths, enum vhdx_format second_format, co
         return rc;
     *culprit = paths[1];
     rc = file_open_disk(&b, paths[1], second_format, shared, 0, err);
+    if (rc < 0)
+        goto out;
+    rc = confine_narrow(shared, err);
     if (rc < 0)
         goto out;
     *culprit = NULL; /* the library names the disk where it can be told */
@@ -111,6 +115,9 @@ run_compare(const struct verb *verb, int argc, char **argv)
             is_strict = true;
     }
     options_operands(&reader, 2, 2, &paths);
+    for (size_t i = 0; i < 2; i++)
+        confine_source(&shared, paths[i]);
+    confine_begin(&shared, STATUS_ERROR);
 
     if (compare(&comparison, paths, second_format, &shared, &culprit, &err) < 0) {
         if (shared.json)
@@ -133,7 +140,8 @@ const struct verb compare_verb = {
     .summary = "Compare the contents of two disks",
     .details = "Exit status: 0 the same, 1 different, 2 or more an error.\n",
     .example = "  vhdx compare -f raw disk.raw disk.vhdx\n",
-    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_PROGRESS | SHARED_QUIET,
+    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_PROGRESS |
+              SHARED_QUIET | SHARED_SANDBOX,
     .options = lines,
     .usage_status = STATUS_ERROR,
     .run = run_compare,

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "confine.h"
 #include "files.h"
 #include "message.h"
 #include "pipe.h"
@@ -330,7 +331,10 @@ conversion_run(struct conversion *conversion, struct vhdx_error *err)
         if (rc < 0)
             return rc;
     }
-    if (is_stream(conversion->destination))
+    rc = confine_narrow(conversion->shared, err);
+    if (rc < 0)
+        conversion->culprit = NULL;
+    else if (is_stream(conversion->destination))
         rc = convert_to_stream(conversion, from, err);
     else
         rc = convert_to_file(conversion, from, err);

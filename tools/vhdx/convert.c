@@ -1,6 +1,7 @@
 /* vhdx convert: the contents of one disk into a new file, device or stream. */
 #include <string.h>
 
+#include "confine.h"
 #include "conversion.h"
 #include "in_place.h"
 #include "message.h"
@@ -129,12 +130,17 @@ run_convert(const struct verb *verb, int argc, char **argv)
         usage_error(&reader, "--dry-run is for --in-place; 'vhdx measure' tells how large a copy would be");
     if (in_place) {
         options_operands(&reader, 1, 1, &operands);
+        confine_in_place(&shared, operands[0]);
+        confine_begin(&shared, STATUS_FAILED);
         return in_place_run(&reader, &shared, operands[0], dry_run);
     }
     options_operands(&reader, 2, 2, &operands);
     conversion.source = operands[0];
     conversion.destination = operands[1];
     complete_conversion(&conversion, &reader);
+    confine_source(&shared, operands[0]);
+    confine_target(&shared, operands[1]);
+    confine_begin(&shared, STATUS_FAILED);
 
     if (conversion_run(&conversion, &err) == 0)
         return STATUS_GOOD;
@@ -158,7 +164,8 @@ const struct verb convert_verb = {
                "  vhdx convert --in-place --type fixed disk.vhdx\n"
                "  vhdx convert --for azure disk.vhdx disk.vhd\n"
                "  zcat disk.raw.gz | vhdx convert --size 20G - disk.vhdx\n",
-    .shared = SHARED_FORMAT | SHARED_CREATE | SHARED_READ | SHARED_CHAIN | SHARED_WRITE | SHARED_PROGRESS | SHARED_QUIET,
+    .shared = SHARED_FORMAT | SHARED_CREATE | SHARED_READ | SHARED_CHAIN | SHARED_WRITE | SHARED_PROGRESS |
+              SHARED_QUIET | SHARED_SANDBOX,
     .options = lines,
     .usage_status = STATUS_USAGE,
     .run = run_convert,

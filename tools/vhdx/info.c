@@ -8,6 +8,7 @@
 #include <vhdx/chain.h>
 
 #include "chain.h"
+#include "confine.h"
 #include "files.h"
 #include "info_document.h"
 #include "jobs.h"
@@ -286,6 +287,9 @@ run_info(const struct verb *verb, int argc, char **argv)
             usage_error(&reader, "--is takes differencing, fixed, dynamic or dirty, not '%s'", what);
     }
     count = options_operands(&reader, 1, what == NULL && !is_chain ? argc : 1, &paths);
+    for (int i = 0; i < count; i++)
+        confine_source(&shared, paths[i]);
+    confine_begin(&shared, STATUS_FAILED);
     if (what != NULL)
         return answer(what, paths[0], &shared);
 
@@ -304,7 +308,7 @@ const struct verb info_verb = {
     .example = "  vhdx info disk.vhdx\n"
                "  vhdx info --json --jobs 4 *.vhdx | jq '.[] | {filename, type}'\n"
                "  vhdx info --is dirty disk.vhdx && vhdx replay disk.vhdx\n",
-    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_JOBS,
+    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_JOBS | SHARED_SANDBOX,
     .options = lines,
     .usage_status = STATUS_USAGE,
     .run = run_info,

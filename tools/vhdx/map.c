@@ -8,6 +8,7 @@
 
 #include <vhdx/disk.h>
 
+#include "confine.h"
 #include "files.h"
 #include "json.h"
 #include "message.h"
@@ -280,6 +281,27 @@ has_no_blocks(struct vhdx_disk *disk)
            && info.type == VHDX_TYPE_FIXED;
 }
 
+/* Open the disk; nothing else has to be opened then but pictures. */
+static int
+open_disk(struct mapping *mapping, const struct vhdx_open_options *options, struct vhdx_error *err)
+{
+    int rc;
+
+    confine_source(mapping->shared, mapping->path);
+    if (wants_pictures(mapping))
+        confine_again(mapping->shared, mapping->path); /* for the holes of the host */
+    confine_target(mapping->shared, mapping->svg_path);
+    confine_target(mapping->shared, mapping->html_path);
+    confine_begin(mapping->shared, STATUS_FAILED);
+    rc = vhdx_disk_open_path(&mapping->disk, mapping->path, options, err);
+    if (rc < 0)
+        return rc;
+    rc = confine_narrow(mapping->shared, err);
+    if (rc < 0)
+        vhdx_disk_close(mapping->disk, NULL);
+    return rc;
+}
+
 static int
 run_map(const struct verb *verb, int argc, char **argv)
 {
@@ -298,7 +320,7 @@ run_map(const struct verb *verb, int argc, char **argv)
     open_options.flags |= shared.no_parents ? VHDX_OPEN_NO_PARENTS : 0;
 
     mapping.path = mapping.failed_path = operands[0];
-    rc = vhdx_disk_open_path(&mapping.disk, mapping.path, &open_options, &err);
+    rc = open_disk(&mapping, &open_options, &err);
     if (rc == 0) {
         mapping.shows_holes = has_no_blocks(mapping.disk);
         rc = wants_pictures(&mapping) ? draw_pictures(&mapping, &err) : print_map(&mapping, &err);
@@ -320,7 +342,7 @@ const struct verb map_verb = {
                "  vhdx map --html disk.html --term disk.vhdx\n"
                "  vhdx map --json disk.vhdx | jq '[.[] | select(.data) | .length] | add'\n",
     .options = lines,
-    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN,
+    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_SANDBOX,
     .usage_status = STATUS_USAGE,
     .run = run_map,
 };

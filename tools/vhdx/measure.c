@@ -6,6 +6,7 @@
 #include <vhdx/space.h>
 
 #include "chain.h"
+#include "confine.h"
 #include "conversion.h"
 #include "files.h"
 #include "free_space.h"
@@ -265,6 +266,9 @@ run_measure(const struct verb *verb, int argc, char **argv)
     }
 
     free_space_load();
+    for (int i = 0; i < count; i++)
+        confine_source(&shared, paths[i]);
+    confine_begin(&shared, STATUS_FAILED);
     stop_watch();
     if (shared.json)
         json_list_begin(&job.list, count > 1, false);
@@ -286,7 +290,8 @@ const struct verb measure_verb = {
     .example = "  vhdx measure ext4.vhdx\n"
                "  vhdx measure -f raw --block-size 1M disk.raw\n"
                "  vhdx measure --json --jobs 4 *.vhdx | jq '.[] | [.filename, .convert.dynamic]'\n",
-    .shared = SHARED_FORMAT | SHARED_CREATE | SHARED_CHAIN | SHARED_JSON | SHARED_PROGRESS | SHARED_QUIET | SHARED_JOBS,
+    .shared = SHARED_FORMAT | SHARED_CREATE | SHARED_CHAIN | SHARED_JSON | SHARED_PROGRESS | SHARED_QUIET |
+              SHARED_JOBS | SHARED_SANDBOX,
     .options = lines,
     .usage_status = STATUS_USAGE,
     .run = run_measure,

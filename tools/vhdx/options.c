@@ -25,6 +25,7 @@ enum { /* above every number that a verb gives its own options */
     OPTION_MAP,
     OPTION_ORPHAN_CHILDREN,
     OPTION_JOBS,
+    OPTION_SANDBOX,
     OPTION_TYPE,
     OPTION_BLOCK_SIZE,
     OPTION_LOGICAL_SECTOR,
@@ -65,6 +66,7 @@ static const struct shared_line {
     { SHARED_WRITE, { "orphan-children", OPTION_ORPHAN_CHILDREN, NULL, "write even when other images depend on the"
                       " file" } },
     { SHARED_JOBS, { "jobs", OPTION_JOBS, "N", "look at N files at a time" } },
+    { SHARED_SANDBOX, { "sandbox", OPTION_SANDBOX, NULL, "give up what these files do not need (parents: same-dir)" } },
 };
 static const struct option_line help_line = { "help", 'h', NULL, "show this help" };
 
@@ -368,6 +370,10 @@ take_shared(struct option_reader *reader, int letter)
         return true;
     case OPTION_JOBS:
         shared->job_count = (unsigned)option_number(reader, "--jobs", optarg, 1, 256);
+        return true;
+    case OPTION_SANDBOX:
+        shared->sandbox = true;
+        chain_prefer_same_dir();
         return true;
     default:
         return take_create(reader, letter);

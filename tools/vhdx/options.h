@@ -25,6 +25,7 @@ struct option_line {
 #define SHARED_CREATE   64u /* the shape of an image that is made */
 #define SHARED_CHAIN    128u /* --parents, --map */
 #define SHARED_WRITE    256u /* --orphan-children */
+#define SHARED_SANDBOX  512u /* --sandbox: the verb calls confine.h */
 
 struct shared_options {
     bool                       json;
@@ -38,6 +39,7 @@ struct shared_options {
     bool                       no_parents;          /* --parents=none */
     bool                       orphan_children;
     bool                       has_type;            /* --type was given */
+    bool                       sandbox;
     struct vhdx_create_options create;
 };
 

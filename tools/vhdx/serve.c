@@ -229,7 +229,7 @@ run_serve(const struct verb *verb, int argc, char **argv)
     int letter, count;
 
     options_begin(&reader, verb, argc, argv, &shared);
-    chain_allow_parents("same-dir");
+    chain_prefer_same_dir();
     while ((letter = options_next(&reader, &argument)) != OPTION_END)
         take_option(&request, letter, argument);
     count = options_operands(&reader, 1, argc, &operands);
