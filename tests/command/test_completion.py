@@ -30,6 +30,9 @@ SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools" / "vhdx" / "compl
         (["mount", "--w"], ["--writable"]),
         (["mount", "-o", "all"], ["allow_other"]),
         (["unmount", "dis"], []),
+        (["dump", "--re"], ["--regions", "--replayed"]),
+        (["meta", ""], ["get", "list", "rm", "set"]),
+        (["meta", "set", "a.vhdx", "disk-"], ["disk-id"]),
     ],
 )
 def test_completion(vhdx, raw_disk, words, expected):

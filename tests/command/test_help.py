@@ -5,7 +5,7 @@ import re
 import pytest
 
 VERBS = ["create", "info", "map", "check", "convert", "compare", "measure", "compact", "trim", "merge", "rebase", "flatten", "tree", "diff",
-         "resize", "replay", "salvage", "dump", "serve", "mount", "unmount", "bench"]
+         "resize", "replay", "salvage", "dump", "meta", "serve", "mount", "unmount", "bench"]
 
 
 def test_help_lists_the_verbs_and_no_others(vhdx):

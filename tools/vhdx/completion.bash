@@ -67,7 +67,11 @@ _vhdx()
     else
         compopt -o filenames 2>/dev/null
         COMPREPLY=($(compgen -f -- "$cur"))
-        if [ "$verb" = resize ]; then
+        if [ "$verb" = meta ] && [ "$COMP_CWORD" -eq 2 ]; then
+            COMPREPLY=($(compgen -W 'list get set rm' -- "$cur"))
+        elif [ "$verb" = meta ]; then
+            COMPREPLY+=($(compgen -W 'disk-id physical-sector new' -- "$cur"))
+        elif [ "$verb" = resize ]; then
             COMPREPLY+=($(compgen -W min -- "$cur"))
         elif [ "$verb" = unmount ]; then
             COMPREPLY=($(compgen -d -- "$cur"))

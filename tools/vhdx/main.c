@@ -28,6 +28,7 @@ static const struct verb *const verbs[] = {
     &replay_verb,
     &salvage_verb,
     &dump_verb,
+    &meta_verb,
     &serve_verb,
     &mount_verb,
     &unmount_verb,
