@@ -38,6 +38,7 @@ struct head {
 
 struct record {
     uint64_t number;
+    uint64_t durable; /* so many records were durable when this one was written */
     uint32_t kind, length;
     uint64_t file_offset;
     uint32_t checksum; /* of the bytes */
@@ -50,8 +51,7 @@ struct undo {
     struct head          head;
     struct vx_page_tree  saved; /* a bit for each page of the base */
     uint64_t             end;   /* of the undo file */
-    uint64_t             record_count;
-    bool                 is_behind; /* records were written and not flushed */
+    uint64_t             record_count, durable_count; /* written, and flushed of these */
     uint8_t             *piece; /* PIECE_SIZE */
 };
 
@@ -102,6 +102,7 @@ encode_record(uint8_t b[RECORD_SIZE], const struct record *record)
     vx_put_le32(b + 20, record->length);
     vx_put_le64(b + 24, record->file_offset);
     vx_put_le32(b + 32, record->checksum);
+    vx_put_le64(b + 40, record->durable);
     vx_put_le32(b + 4, vx_crc32c_hole(b, RECORD_SIZE, 4));
 }
 
@@ -112,7 +113,7 @@ decode_record(struct record *record, const uint8_t b[RECORD_SIZE])
         vx_le32(b + 4) != vx_crc32c_hole(b, RECORD_SIZE, 4))
         return false;
     *record = (struct record){ .number = vx_le64(b + 8), .kind = vx_le32(b + 16), .length = vx_le32(b + 20),
-                               .file_offset = vx_le64(b + 24), .checksum = vx_le32(b + 32) };
+                               .file_offset = vx_le64(b + 24), .checksum = vx_le32(b + 32), .durable = vx_le64(b + 40) };
     return record->length <= PIECE_SIZE;
 }
 
@@ -147,7 +148,7 @@ static int
 append(struct undo *undo, enum record_kind kind, uint64_t file_offset, const uint8_t *bytes, uint32_t length,
        struct vhdx_error *err)
 {
-    const struct record record = { .number = undo->record_count, .kind = kind, .length = length,
+    const struct record record = { .number = undo->record_count, .durable = undo->durable_count, .kind = kind, .length = length,
                                    .file_offset = file_offset, .checksum = vx_crc32c(0, bytes, length) };
     uint8_t head[RECORD_SIZE];
     int     rc;
@@ -160,7 +161,6 @@ append(struct undo *undo, enum record_kind kind, uint64_t file_offset, const uin
         return rc;
     undo->record_count++;
     undo->end += RECORD_SIZE + vx_round_up(length, RECORD_SIZE);
-    undo->is_behind = true;
     return VHDX_OK;
 }
 
@@ -272,9 +272,10 @@ settle(struct undo *undo, struct vhdx_error *err)
 {
     int rc = VHDX_OK;
 
-    if (undo->is_behind)
+    if (undo->durable_count < undo->record_count)
         rc = vx_storage_flush(undo->file, err);
-    undo->is_behind = rc < 0;
+    if (rc == VHDX_OK)
+        undo->durable_count = undo->record_count;
     return rc;
 }
 
@@ -432,6 +433,8 @@ vx_undo_finish(struct vhdx_storage *storage, struct vhdx_error *err)
 
     if (rc == VHDX_OK)
         rc = vx_storage_set_size(undo->file, undo->end, err); /* the last record's padding */
+    if (rc == VHDX_OK)
+        rc = vx_storage_flush(undo->file, err); /* before the head counts on it */
     undo->head.finished = undo->end;
     return rc == VHDX_OK ? write_head(undo, err) : rc;
 }
@@ -473,8 +476,8 @@ read_record(struct reader *reader, struct record *record, uint64_t at, bool *is_
     return rc;
 }
 
-/* What follows the last sound record of an unfinished undo file is what a power cut left.  A later record that is sound
- * says that it is damage. */
+/* What follows the last sound record of an unfinished undo file is what a power cut left of records that nothing rested on
+ * yet; unless a later one says that this one was durable before it. */
 static int
 judge_rest(struct reader *reader, uint64_t at, uint64_t number, struct vhdx_error *err)
 {
@@ -487,7 +490,7 @@ judge_rest(struct reader *reader, uint64_t at, uint64_t number, struct vhdx_erro
 
         if (rc < 0)
             return rc;
-        if (is_there && record.number > number)
+        if (is_there && record.durable > number)
             return fail_damaged(err, damaged_at);
     }
     return VHDX_OK;
