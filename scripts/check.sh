@@ -170,7 +170,7 @@ step_gcc() {
 
 step_crash() {
     test_environment=MALLOC_PERTURB_=0 # see once
-    need_gcc_build && suites gcc crash chain_crash
+    need_gcc_build && suites gcc crash chain_crash repair_crash
 }
 
 step_command() {
@@ -253,6 +253,7 @@ step_long() {
     one_test gcc crash_test "--long $((hours * 3600))"
     one_test gcc chain_crash "--stride 1"
     VHDX_PEERS_SEEDS=$((hours * 2000)) python_tests peers -k all_read_the_same
+    one_test gcc repair_crash "--stride 1 --cuts 4"
 }
 
 # ---- go ----
