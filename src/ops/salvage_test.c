@@ -174,7 +174,7 @@ make_image(struct image *out, const struct recipe *recipe)
     struct chain_shape       of_parent = shape;
     struct vhdx_storage     *storage = new_storage(), *dirty = NULL, *chain[2];
     struct vx_image         *image;
-    uint8_t                  table[VX_REGION_TABLE_SIZE];
+    uint8_t                  table[VX_REGION_TABLE_SIZE], page[VX_PAGE];
 
     *out = (struct image){ .name = recipe->name };
     of_parent.type = VHDX_TYPE_DYNAMIC;
@@ -189,10 +189,15 @@ make_image(struct image *out, const struct recipe *recipe)
     }
     image = chain_open(storage, &(struct vx_image_options){ .is_writable = true });
     fill(image, recipe);
-    if (recipe->is_dirty) { /* as a killed writer leaves it: the log holds what the table does not say yet */
+    assert_int_equal(vx_storage_read(storage, table, sizeof table, VX_REGION_TABLE_OFFSET(0), NULL), VHDX_OK);
+    out->bat_offset = vx_le64(table + 16 + 16);
+    out->metadata_offset = vx_le64(table + 16 + 32 + 16);
+    if (recipe->is_dirty) { /* cut off before the pages of the last entry were written in place */
+        assert_int_equal(vx_storage_read(storage, page, sizeof page, out->bat_offset, NULL), VHDX_OK);
         put_pattern(image, M(6), VX_MIB);
         assert_int_equal(vx_image_flush(image, NULL), VHDX_OK);
         dirty = clone(storage);
+        assert_int_equal(vx_storage_write(dirty, page, sizeof page, out->bat_offset, NULL), VHDX_OK);
     }
     assert_int_equal(vx_image_close(image, NULL), VHDX_OK);
     chain[0] = storage;
@@ -203,9 +208,6 @@ make_image(struct image *out, const struct recipe *recipe)
         storage = dirty;
     }
     out->storage = storage;
-    assert_int_equal(vx_storage_read(storage, table, sizeof table, VX_REGION_TABLE_OFFSET(0), NULL), VHDX_OK);
-    out->bat_offset = vx_le64(table + 16 + 16);
-    out->metadata_offset = vx_le64(table + 16 + 32 + 16);
 }
 
 static void

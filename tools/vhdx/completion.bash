@@ -37,8 +37,11 @@ _vhdx()
     --preallocate)
         COMPREPLY=($(compgen -W 'off falloc full' -- "$cur"))
         return ;;
-    --logical-sector | --physical-sector)
+    --logical-sector | --physical-sector | --source-sector)
         COMPREPLY=($(compgen -W '512 4096' -- "$cur"))
+        return ;;
+    --guess)
+        COMPREPLY=($(compgen -W 'none strong all' -- "$cur"))
         return ;;
     --is)
         COMPREPLY=($(compgen -W 'differencing fixed dynamic dirty' -- "$cur"))
