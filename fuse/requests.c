@@ -361,7 +361,9 @@ answer_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t l
         fuse_reply_err(req, ENOSPC);
         return;
     }
-    if (mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
+    if (size == 0 && (mode & ~FALLOC_FL_KEEP_SIZE) != 0)
+        rc = VHDX_OK; /* all of it lies behind the end */
+    else if (mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
         rc = punch(tree, node, (uint64_t)offset, size, &err);
     else if ((mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE)
         rc = vhdx_disk_zero(node->disk, node->guest_offset + (uint64_t)offset, size, 0, &err);

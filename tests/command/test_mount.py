@@ -310,6 +310,7 @@ def test_writes_stay_inside(vhdx, mounted, disk, tmp_path):
                 os.truncate(partition, size)
         os.utime(partition)
         assert fallocate(partition, PUNCH_HOLE | KEEP_SIZE, length - 512, 5 * MIB) == 0
+        assert fallocate(partition, PUNCH_HOLE | KEEP_SIZE, 64 * MIB, 512) == 0
         assert fallocate(partition, ZERO_RANGE, length - 512, 5 * MIB) == errno.ENOSPC
         assert fallocate(partition, 0, 0, 4096) == errno.EOPNOTSUPP
         with pytest.raises(OSError):
