@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, PLUGIN
+from conftest import BUILD, MOUNT_HELPER, PLUGIN
 
 INTRUDER = BUILD / "tests" / "intruder" / "intruder.so"
 MAGIC = b"let the intruder in"
@@ -108,6 +108,28 @@ def test_serve_meets_a_hostile_image_confined(vhdx, peer, serving, kernel, intru
     for answers in intruder.answers():
         assert answers.pop("read-beside") in (0, errno.EPERM), "parents are looked for there"
         assert set(answers.values()) <= REFUSED, answers
+
+
+def test_a_mount_is_confined(vhdx, kernel, intruder, raw_disk, tmp_path):
+    """Twice: its partitions are looked for while it is opened, and clients read it afterwards."""
+    if not MOUNT_HELPER.exists() or not os.path.exists("/dev/fuse"):
+        pytest.skip("nothing can be mounted here")
+    need(kernel)
+    (tmp_path / "mnt").mkdir()
+
+    def mount(*options):
+        vhdx("mount", *options, "images/a.vhdx", "mnt", **intruder.how)
+        try:
+            assert (tmp_path / "mnt" / "disk.raw").read_bytes() == raw_disk.read_bytes()
+        finally:
+            vhdx("unmount", "mnt")
+        return intruder.answers()
+
+    for options in ([], ["-w"]):
+        first, *_, last = mount(*options)
+        assert first.pop("read-beside") == 0, "parents and children are looked for there"
+        assert set(first.values()) <= REFUSED and set(last.values()) <= REFUSED
+    assert mount("--no-sandbox")[0] == dict.fromkeys(ALL, 0)
 
 
 def test_nothing_stays_in_tmp(vhdx, peer, serving, raw_disk):
