@@ -179,6 +179,10 @@ WORK = {
     "convert to the same folder": ["convert", "-O", "raw", "b.avhdx", "new.raw"],
     "a file that is there": ["convert", "b.avhdx", "out/existing"],
     "convert in place": ["convert", "--in-place", "--type", "fixed", "--dry-run", "b.avhdx"],
+    "dump": ["dump", "--all", "a.vhdx"],
+    "salvage": ["salvage", "-O", "raw", "--report", "out/report", "a.vhdx", "out/c.raw"],
+    "salvage with a parent": ["salvage", "-O", "raw", "b.avhdx", "out/c.raw"],
+    "salvage, only told": ["salvage", "--dry-run", "--json", "a.vhdx"],
     "no such file": ["convert", "none.vhdx", "out/c.raw"],
     "no such folder": ["convert", "a.vhdx", "none/c.raw"],
 }
@@ -228,11 +232,13 @@ def test_a_verb_meets_a_hostile_header_confined(vhdx, kernel, intruder):
     with open(intruder.home / "a.vhdx", "r+b") as file:
         file.seek(8)
         file.write(MAGIC)
-    for words in (["info"], ["check"], ["map"], ["measure"]):
+    for words in (["info"], ["check"], ["map"], ["measure"], ["dump"]):
         vhdx.run(words[0], "--sandbox", *words[1:], "images/a.vhdx", **intruder.how)
         for answers in intruder.answers():
-            assert answers.pop("read-beside") == 0, "parents are looked for there"
+            assert words == ["dump"] or answers.pop("read-beside") == 0, "parents are looked for there"
             assert set(answers.values()) <= REFUSED, (words, answers)
+        if words == ["dump"]:  # no parents, ever
+            continue
         vhdx.run(words[0], "--sandbox", "--parents=none", *words[1:], "images/a.vhdx", **intruder.how)
         for answers in intruder.answers():
             assert set(answers.values()) <= REFUSED, (words, answers)
@@ -245,6 +251,10 @@ def test_a_verb_meets_hostile_contents_confined(vhdx, kernel, intruder, raw_disk
     vhdx("convert", "--sandbox", "-O", "raw", "images/a.vhdx", "out/a.raw", **intruder.how)
     assert (tmp_path / "out" / "a.raw").read_bytes() == raw_disk.read_bytes()
     for answers in intruder.answers():
+        assert set(answers.values()) <= REFUSED, answers
+    vhdx("salvage", "--sandbox", "-O", "raw", "images/a.vhdx", "out/s.raw", **intruder.how)
+    for answers in intruder.answers():  # it looks at contents while it opens, too
+        answers.pop("read-beside")
         assert set(answers.values()) <= REFUSED, answers
     vhdx("compare", "--sandbox", raw_disk, "images/a.vhdx", **intruder.how)
     for answers in intruder.answers():

@@ -73,5 +73,10 @@ confine_begin(const struct shared_options *shared, int status)
 int
 confine_narrow(const struct shared_options *shared, struct vhdx_error *err)
 {
-    return shared->sandbox ? sandbox_enter(&staying, NULL, err) : VHDX_OK;
+    static bool is_done;
+
+    if (!shared->sandbox || is_done)
+        return VHDX_OK;
+    is_done = true;
+    return sandbox_enter(&staying, NULL, err);
 }

@@ -22,7 +22,7 @@ void confine_in_place(const struct shared_options *shared, const char *path);
 /* The first step.  A kernel that has it and refuses ends the command with `status`. */
 void confine_begin(const struct shared_options *shared, int status);
 
-/* The second: what was named is open; targets stay. */
+/* The second: what was named is open; targets stay.  Once is enough. */
 int confine_narrow(const struct shared_options *shared, struct vhdx_error *err);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include <vhdx/inspect.h>
 
+#include "confine.h"
 #include "message.h"
 #include "rows.h"
 #include "sizes.h"
@@ -617,6 +618,8 @@ run_dump(const struct verb *verb, int argc, char **argv)
         usage_error(&reader, "--ignore-log and --replayed contradict each other");
     for (size_t i = 0; i < SECTION_COUNT; i++)
         dump.is_wanted[i] |= is_all || (!is_chosen && sections[i].is_default);
+    confine_source(&shared, operands[0]);
+    confine_begin(&shared, STATUS_FAILED);
     return dump_file(&dump, operands[0], &shared);
 }
 
@@ -630,7 +633,7 @@ const struct verb dump_verb = {
                "  vhdx dump --bat=0-99 disk.vhdx\n"
                "  vhdx dump --log --json disk.vhdx | jq '.log[] | select(.state == \"live\")'\n",
     .options = lines,
-    .shared = SHARED_JSON | SHARED_READ,
+    .shared = SHARED_JSON | SHARED_READ | SHARED_SANDBOX,
     .usage_status = STATUS_USAGE,
     .run = run_dump,
 };

@@ -9,6 +9,7 @@
 #include <vhdx/salvage.h>
 
 #include "chain.h"
+#include "confine.h"
 #include "conversion.h"
 #include "json.h"
 #include "message.h"
@@ -421,6 +422,8 @@ work(struct salvage_job *job, struct vhdx_error *err)
 {
     int rc = open_salvage(job, err);
 
+    if (rc == 0)
+        rc = confine_narrow(&job->shared, err);
     if (rc < 0 || job->lists_only)
         return rc;
     rc = judge(job, err);
@@ -561,6 +564,10 @@ run_salvage(const struct verb *verb, int argc, char **argv)
     while ((letter = options_next(&reader, &argument)) != OPTION_END)
         take_option(&job, &reader, letter, argument);
     take_operands(&job, &reader);
+    confine_source(&job.shared, job.conversion.source);
+    confine_target(&job.shared, job.conversion.destination);
+    confine_target(&job.shared, job.report_path);
+    confine_begin(&job.shared, STATUS_FAILED);
     message_advise(advices, sizeof(advices) / sizeof(advices[0]));
 
     rc = work(&job, &err);
@@ -583,7 +590,7 @@ const struct verb salvage_verb = {
                "  vhdx salvage --parent=base.vhdx broken.avhdx disk.raw\n"
                "  vhdx salvage --old-generation broken.vhdx\n",
     .shared = SHARED_JSON | SHARED_CREATE | SHARED_READ | SHARED_CHAIN | SHARED_WRITE | SHARED_PROGRESS
-              | SHARED_QUIET,
+              | SHARED_QUIET | SHARED_SANDBOX,
     .options = lines,
     .usage_status = STATUS_USAGE,
     .run = run_salvage,
