@@ -204,7 +204,7 @@ step_hostile() {
 
 # clang's warnings, its analysis of locks and its sanitizers, and the fuzzers for a short while each.
 build_clang() {
-    CC=clang build clang "${everything[@]}" -Db_sanitize=address,undefined -Db_lundef=false
+    CC=clang build clang "${everything[@]}" -Dfuzzers=enabled -Db_sanitize=address,undefined -Db_lundef=false
 }
 
 step_clang() {

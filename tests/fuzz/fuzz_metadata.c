@@ -19,7 +19,7 @@ make_region(struct fuzz_input *input)
     };
     size_t length;
 
-    memset(region, 0, sizeof region);
+    memset(region, 0, VX_METADATA_TABLE_SIZE + 4096); /* nothing is written past these */
     vx_metadata_encode_new(region, &length, &metadata, NULL, 0);
     fuzz_edit(input, region, VX_METADATA_TABLE_SIZE, 32 + 32 * 6);
     fuzz_edit(input, region + VX_METADATA_TABLE_SIZE, 64, 40);
