@@ -232,6 +232,39 @@ damage_leaves_it_readable(void **state)
     assert_int_equal(vhdx_disk_close(disk, NULL), VHDX_OK);
 }
 
+/* V143: a child's block in state 7 without the bitmap that would tell its sectors; found also where further chunks follow. */
+static void
+missing_bitmap_leaves_it_readable(void **state)
+{
+    static const struct vhdx_guid linkage = { { 7 } };
+    static const struct {
+        uint64_t place, raw; /* of one more BAT entry; 4096 is the bitmap of the first chunk, 8193 of the second */
+        int      rule;       /* 0: nothing is wrong */
+    } cases[] = { { 4096, 6, 0 }, { 4096, 0, 143 }, { 4097, 3, 143 }, { 8193, 6, 143 } };
+    const uint64_t size = UINT64_C(4) * VX_GIB + 8 * VX_MIB;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct vhdx_storage           *storage = make_image(size, 512);
+        const struct vhdx_open_options options = { .flags = VHDX_OPEN_WRITE | VHDX_OPEN_NO_PARENTS };
+        struct vhdx_error              err = { .rule = 0 };
+        struct vhdx_disk              *disk;
+        uint64_t                       end;
+
+        become_child(storage, &linkage, NULL);
+        assert_int_equal(vx_storage_get_size(storage, &end, NULL), VHDX_OK);
+        assert_int_equal(vx_storage_set_size(storage, end + 2 * VX_MIB, NULL), VHDX_OK);
+        put_bat_entry(storage, 2, end | 7);
+        put_bat_entry(storage, cases[i].place, cases[i].raw == 6 ? (end + VX_MIB) | 6 : cases[i].raw);
+        if (vhdx_disk_open_storage(&disk, storage, &options, &err) == VHDX_OK)
+            assert_int_equal(vhdx_disk_close(disk, NULL), VHDX_OK);
+        else
+            vhdx_storage_close(storage);
+        assert_int_equal(err.rule, cases[i].rule);
+        assert_int_equal(err.code, cases[i].rule == 0 ? 0 : VHDX_E_NEEDS_REPAIR);
+    }
+}
+
 /* --- ranges and refusals --- */
 
 struct range_case {
@@ -600,6 +633,7 @@ main(void)
         cmocka_unit_test(opens_what_can_be_opened),
         cmocka_unit_test(opens_by_path_and_descriptor),
         cmocka_unit_test(damage_leaves_it_readable),
+        cmocka_unit_test(missing_bitmap_leaves_it_readable),
         cmocka_unit_test(keeps_to_the_disk),
         cmocka_unit_test(readers_cannot_write),
         cmocka_unit_test(tells_about_itself),

@@ -10,6 +10,7 @@
 #include "image/internal.h"
 
 #define WINDOW_SIZE ((size_t)256 * 1024)
+#define NO_BLOCK    UINT64_MAX
 
 /* The two passes over the BAT: blocks and bitmaps first, then anchors, which give way (V139). */
 struct builder {
@@ -17,6 +18,7 @@ struct builder {
     uint8_t         *window; /* WINDOW_SIZE bytes */
     bool             marks_anchors;
     bool             has_anchors;
+    uint64_t         waiting_block; /* the first of its chunk in state 7: the chunk's bitmap must follow; or NO_BLOCK */
 };
 
 static void
@@ -48,6 +50,34 @@ judged_entry(struct vx_image *image, uint64_t index, bool is_payload, uint64_t r
     return entry;
 }
 
+/* V143: the chunk is over, or its bitmap entry says that there is none. */
+static void
+report_missing_bitmap(struct builder *b) VX_REQUIRES(b->image->meta_lock)
+{
+    const struct vx_geometry *g = &b->image->geometry;
+
+    vx_find(&b->image->findings, VHDX_SEVERITY_BLOCK, 143, VHDX_E_BAD_BITMAP, VHDX_PART_BAT,
+            vx_map_entry_offset(b->image, vx_geometry_payload_bat_index(g, b->waiting_block)),
+            "block %" PRIu64 " is partially present and its sector bitmap is missing (V143)", b->waiting_block);
+    b->waiting_block = NO_BLOCK;
+}
+
+/* A chunk's bitmap entry comes after those of its blocks, and entries of 0 are never seen. */
+static void
+match_bitmap(struct builder *b, uint64_t index, bool is_payload, const struct vx_bat_entry *entry)
+    VX_REQUIRES(b->image->meta_lock)
+{
+    const struct vx_geometry *g = &b->image->geometry;
+    uint64_t                  chunk = is_payload ? vx_geometry_chunk_of(g, index) : index;
+
+    if (b->waiting_block != NO_BLOCK && vx_geometry_chunk_of(g, b->waiting_block) != chunk)
+        report_missing_bitmap(b);
+    if (is_payload && entry->state == VX_BLOCK_PARTIALLY_PRESENT && b->waiting_block == NO_BLOCK)
+        b->waiting_block = index;
+    if (!is_payload && entry->state == VX_BLOCK_FULLY_PRESENT)
+        b->waiting_block = NO_BLOCK;
+}
+
 static int
 mark_entry(struct builder *b, uint64_t bat_index, uint64_t raw, const struct vx_bat_limits *limits,
            struct vhdx_error *err) VX_REQUIRES(b->image->meta_lock)
@@ -62,6 +92,8 @@ mark_entry(struct builder *b, uint64_t bat_index, uint64_t raw, const struct vx_
     if (is_payload && index >= g->payload_block_count)
         return VHDX_OK; /* padding */
     entry = judged_entry(b->image, index, is_payload, raw, limits);
+    if (!b->marks_anchors)
+        match_bitmap(b, index, is_payload, &entry);
     is_anchor = entry.state < VX_BLOCK_FULLY_PRESENT;
     if (entry.file_offset == 0)
         return VHDX_OK;
@@ -137,6 +169,8 @@ build_locked(struct builder *b, struct vhdx_error *err) VX_REQUIRES(b->image->me
 
     if (rc == VHDX_OK)
         rc = mark_bat(b, err);
+    if (rc == VHDX_OK && b->waiting_block != NO_BLOCK)
+        report_missing_bitmap(b);
     if (rc == VHDX_OK && b->has_anchors) {
         b->marks_anchors = true;
         rc = mark_bat(b, err);
@@ -147,7 +181,7 @@ build_locked(struct builder *b, struct vhdx_error *err) VX_REQUIRES(b->image->me
 int
 vx_space_build(struct vx_image *image, struct vhdx_error *err)
 {
-    struct builder b = { .image = image, .window = vx_alloc(WINDOW_SIZE) };
+    struct builder b = { .image = image, .window = vx_alloc(WINDOW_SIZE), .waiting_block = NO_BLOCK };
     int            rc;
 
     if (b.window == NULL)
