@@ -156,7 +156,8 @@ struct vhdx_extent {
  * Resolve a guest range into extents, in order, without gaps, adjacent equal ones merged.
  *
  *   extents, capacity   the caller's array; *count is how many were filled.  They cover the range from guest_offset on;
- *                       when capacity does not suffice they cover less: go on at the end of the last one
+ *                       when capacity does not suffice, or a damaged block follows, they cover less: go on at the end
+ *                       of the last one.  A damaged block is the error of the range that begins with it
  *   threads             any number.  A file_offset is good while the range is pinned (vhdx_disk_pin): a trim or a move
  *                       may give the space to others afterwards
  */
