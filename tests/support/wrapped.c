@@ -9,15 +9,20 @@ struct wrapped {
     struct wrapped_options options;
 };
 
-/* The storage that does the work, after the test's word. */
-static struct vhdx_storage *
-below(struct vhdx_storage *storage, enum wrapped_call call, uint64_t file_offset, uint64_t length)
+/* The storage that does the work, when the test lets it. */
+static int
+below(struct vhdx_storage *storage, enum wrapped_call call, uint64_t file_offset, uint64_t length,
+      struct vhdx_storage **base, struct vhdx_error *err)
 {
     struct wrapped *wrapped = (struct wrapped *)storage;
+    int             rc = VHDX_OK;
 
     if (wrapped->options.before != NULL)
-        wrapped->options.before(wrapped->options.context, call, file_offset, length);
-    return wrapped->base;
+        rc = wrapped->options.before(wrapped->options.context, call, file_offset, length);
+    *base = wrapped->base;
+    if (rc < 0 && err != NULL)
+        *err = (struct vhdx_error){ .code = rc, .file_offset = file_offset, .message = "the test lets it fail" };
+    return rc;
 }
 
 static uint64_t
@@ -34,50 +39,58 @@ static int
 read_vector(struct vhdx_storage *storage, const struct iovec *vector, int vector_count, uint64_t file_offset,
             struct vhdx_error *err)
 {
-    struct vhdx_storage *base = below(storage, WRAPPED_READ, file_offset, length_of(vector, vector_count));
+    struct vhdx_storage *base;
+    int                  rc = below(storage, WRAPPED_READ, file_offset, length_of(vector, vector_count), &base, err);
 
-    return base->methods->readv(base, vector, vector_count, file_offset, err);
+    return rc < 0 ? rc : base->methods->readv(base, vector, vector_count, file_offset, err);
 }
 
 static int
 write_vector(struct vhdx_storage *storage, const struct iovec *vector, int vector_count, uint64_t file_offset,
              struct vhdx_error *err)
 {
-    struct vhdx_storage *base = below(storage, WRAPPED_WRITE, file_offset, length_of(vector, vector_count));
+    struct vhdx_storage *base;
+    int                  rc = below(storage, WRAPPED_WRITE, file_offset, length_of(vector, vector_count), &base, err);
 
-    return base->methods->writev(base, vector, vector_count, file_offset, err);
+    return rc < 0 ? rc : base->methods->writev(base, vector, vector_count, file_offset, err);
 }
 
 static int
 flush(struct vhdx_storage *storage, struct vhdx_error *err)
 {
-    struct vhdx_storage *base = below(storage, WRAPPED_FLUSH, 0, 0);
+    struct vhdx_storage *base;
+    int                  rc = below(storage, WRAPPED_FLUSH, 0, 0, &base, err);
 
-    return base->methods->flush(base, err);
+    return rc < 0 ? rc : base->methods->flush(base, err);
 }
 
 static int
 get_size(struct vhdx_storage *storage, uint64_t *out, struct vhdx_error *err)
 {
-    struct vhdx_storage *base = ((struct wrapped *)storage)->base;
+    struct vhdx_storage *base;
+    int                  rc = below(storage, WRAPPED_GET_SIZE, 0, 0, &base, err);
 
-    return base->methods->get_size(base, out, err);
+    return rc < 0 ? rc : base->methods->get_size(base, out, err);
 }
 
 static int
 set_size(struct vhdx_storage *storage, uint64_t size, struct vhdx_error *err)
 {
-    struct vhdx_storage *base = below(storage, WRAPPED_SET_SIZE, size, 0);
+    struct vhdx_storage *base;
+    int                  rc = below(storage, WRAPPED_SET_SIZE, size, 0, &base, err);
 
-    return base->methods->set_size(base, size, err);
+    return rc < 0 ? rc : base->methods->set_size(base, size, err);
 }
 
 static int
 zero(struct vhdx_storage *storage, uint64_t file_offset, uint64_t length, enum vhdx_zero_mode mode,
      struct vhdx_error *err)
 {
-    struct vhdx_storage *base = below(storage, WRAPPED_ZERO, file_offset, length);
+    struct vhdx_storage *base;
+    int                  rc = below(storage, WRAPPED_ZERO, file_offset, length, &base, err);
 
+    if (rc < 0)
+        return rc;
     if (mode == VHDX_ZERO_ONLY_FAST && !storage->traits.can_punch) {
         if (err != NULL)
             *err = (struct vhdx_error){ .code = VHDX_E_UNSUPPORTED, .file_offset = file_offset,
@@ -90,18 +103,20 @@ zero(struct vhdx_storage *storage, uint64_t file_offset, uint64_t length, enum v
 static int
 allocate(struct vhdx_storage *storage, uint64_t file_offset, uint64_t length, struct vhdx_error *err)
 {
-    struct vhdx_storage *base = below(storage, WRAPPED_ALLOCATE, file_offset, length);
+    struct vhdx_storage *base;
+    int                  rc = below(storage, WRAPPED_ALLOCATE, file_offset, length, &base, err);
 
-    return base->methods->allocate(base, file_offset, length, err);
+    return rc < 0 ? rc : base->methods->allocate(base, file_offset, length, err);
 }
 
 static int
 next_data(struct vhdx_storage *storage, uint64_t file_offset, uint64_t *start, uint64_t *end,
           struct vhdx_error *err)
 {
-    struct vhdx_storage *base = below(storage, WRAPPED_NEXT_DATA, file_offset, 0);
+    struct vhdx_storage *base;
+    int                  rc = below(storage, WRAPPED_NEXT_DATA, file_offset, 0, &base, err);
 
-    return base->methods->next_data(base, file_offset, start, end, err);
+    return rc < 0 ? rc : base->methods->next_data(base, file_offset, start, end, err);
 }
 
 static void
@@ -130,7 +145,9 @@ wrapped_new(struct vhdx_storage *base, const struct wrapped_options *options)
     wrapped->base = base;
     if (options != NULL)
         wrapped->options = *options;
-    wrapped->storage.methods = wrapped->options.cannot_punch ? &methods_without_holes : &methods;
+    wrapped->storage.methods = &methods;
+    if (wrapped->options.cannot_punch || base->methods->next_data == NULL)
+        wrapped->storage.methods = &methods_without_holes;
     wrapped->storage.traits = base->traits;
     wrapped->storage.name = base->name;
     if (wrapped->options.cannot_punch)

@@ -8,15 +8,16 @@
 #include <vhdx/storage.h>
 
 enum wrapped_call {
-    WRAPPED_READ, WRAPPED_WRITE, WRAPPED_FLUSH, WRAPPED_SET_SIZE, WRAPPED_ZERO, WRAPPED_ALLOCATE, WRAPPED_NEXT_DATA
+    WRAPPED_READ, WRAPPED_WRITE, WRAPPED_FLUSH, WRAPPED_SET_SIZE, WRAPPED_ZERO, WRAPPED_ALLOCATE, WRAPPED_NEXT_DATA,
+    WRAPPED_GET_SIZE
 };
 
 struct wrapped_options {
     bool cannot_punch;      /* nor tell holes */
     bool extension_unsure;  /* what a file grew by may show anything after a power cut */
     bool is_read_only;
-    /* Called before each call goes on to the storage below, if not NULL. */
-    void (*before)(void *context, enum wrapped_call call, uint64_t file_offset, uint64_t length);
+    /* Called before each call goes on to the storage below, if not NULL.  A negative code ends the call with it. */
+    int (*before)(void *context, enum wrapped_call call, uint64_t file_offset, uint64_t length);
     void *context;
 };
 

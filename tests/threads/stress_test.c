@@ -63,7 +63,7 @@ struct worker {
 
 static _Thread_local struct random delays;
 
-static void
+static int
 dawdle(void *context, enum wrapped_call call, uint64_t file_offset, uint64_t length)
 {
     (void)context, (void)call, (void)file_offset, (void)length;
@@ -77,6 +77,7 @@ dawdle(void *context, enum wrapped_call call, uint64_t file_offset, uint64_t len
     default:
         break;
     }
+    return VHDX_OK;
 }
 
 /* --- one thread --- */

@@ -190,12 +190,13 @@ touch_and_flush(void *context)
 }
 
 /* A storage whose flushes take their time, as those of disks do. */
-static void
+static int
 be_slow(void *context, enum wrapped_call call, uint64_t file_offset, uint64_t length)
 {
     (void)context, (void)file_offset, (void)length;
     if (call == WRAPPED_FLUSH)
         usleep(1500);
+    return VHDX_OK;
 }
 
 /* Guest flushes that arrive while one is running go together in the next. */
