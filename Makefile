@@ -4,7 +4,7 @@
 #   make demo          show the main job on a real file system; IMAGE=file takes your own disk (works on a copy)
 #   make check         every test, in under 20 minutes on two processors
 #   make check-long    the random tests for hours: HOURS=8
-#   make fuzz          the fuzzers, SECONDS_EACH=600
+#   make fuzz          each fuzzer for a while: SECONDS_EACH=60
 #   make install       PREFIX=/usr/local, DESTDIR=
 #   make clean
 
@@ -12,7 +12,7 @@ BUILD        = build
 PREFIX       = /usr/local
 IMAGE        =
 HOURS        = 8
-SECONDS_EACH = 600
+SECONDS_EACH = 60
 
 .PHONY: all dependencies demo check check-long fuzz install clean
 
