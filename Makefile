@@ -6,6 +6,7 @@
 #   make check-long    the random tests for hours: HOURS=8
 #   make fuzz          each fuzzer for a while: SECONDS_EACH=60
 #   make install       PREFIX=/usr/local, DESTDIR=
+#   make deb           Debian packages, in build-deb/
 #   make clean
 
 BUILD        = build
@@ -14,7 +15,7 @@ IMAGE        =
 HOURS        = 8
 SECONDS_EACH = 60
 
-.PHONY: all dependencies demo check check-long fuzz install clean
+.PHONY: all dependencies demo check check-long fuzz install deb clean
 
 all: dependencies
 	@test -f $(BUILD)/build.ninja || meson setup -Dtests=disabled --prefix=$(PREFIX) $(BUILD) >$(BUILD).log 2>&1 || \
@@ -46,5 +47,9 @@ install: all
 	@meson configure -Dprefix=$(PREFIX) $(BUILD) && meson install -C $(BUILD)
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" -eq 0 ]; then ldconfig; fi
 
+deb:
+	@scripts/install-deps.sh package
+	@scripts/make-deb.sh
+
 clean:
-	rm -rf $(BUILD) build-check
+	rm -rf $(BUILD) build-check build-deb

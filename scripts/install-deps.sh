@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs the Debian packages that are missing, or says which one line to run.
 #
-#   scripts/install-deps.sh build|demo|check
+#   scripts/install-deps.sh build|demo|check|package
 #
-# Each stage contains the one before it.  When everything is there this takes half a second and touches nothing.
+# Each of the first three contains the one before it.  When everything is there this takes half a second and touches nothing.
 set -eu
 
 build="gcc libc6-dev make perl meson ninja-build pkg-config python3
@@ -14,12 +14,15 @@ check="$demo git libcmocka-dev python3-dev clang libclang-rt-14-dev llvm-14 7zip
     fuse3 dosfstools mtools exfatprogs ntfs-3g fdisk gdisk btrfs-progs xfsprogs
     gcc-s390x-linux-gnu libc6-dev-s390x-cross gcc-i686-linux-gnu libc6-dev-i386-cross qemu-user-static musl-tools"
 
+package="$build build-essential debhelper dh-python lintian git python3-dev"
+
 case "${1:-check}" in
 build) wanted=$build ;;
 demo)  wanted=$demo ;;
 check) wanted=$check ;;
+package) wanted=$package ;;
 *)
-    echo "usage: $0 build|demo|check" >&2
+    echo "usage: $0 build|demo|check|package" >&2
     exit 2
     ;;
 esac

@@ -1,5 +1,6 @@
-"""The completion for bash."""
+"""The completion for bash and for zsh."""
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -45,3 +46,38 @@ def test_completion(vhdx, raw_disk, words, expected):
     """
     done = subprocess.run(["bash", "-c", script], cwd=vhdx.directory, stdout=subprocess.PIPE, check=True)
     assert sorted(done.stdout.decode().split()) == expected
+
+
+# What zsh brings for completion works only behind its line editor: these stand for it and print what they are given.
+ZSH_STUBS = """
+    _describe() { print -rl -- ${(P)@[-1]%%:*} }
+    _values() { shift; print -rl -- $@ }
+    _alternative() { print -rl -- $@ }
+    _files() { print -r files $@ }
+    compset() { words[CURRENT]=${words[CURRENT]#*=} }
+"""
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ([""], {"create", "convert", "serve"}),
+        (["info", "--"], {"--json", "--chain", "--is"}),
+        (["create", "--"], {"--log-size", "--logical-sector"}),
+        (["create", "--type", ""], {"dynamic", "fixed", "differencing"}),
+        (["create", "--type=d"], {"dynamic", "fixed", "differencing"}),
+        (["trim", "--also", ""], {"files -/"}),
+        (["convert", "dis"], {"files"}),
+    ],
+)
+def test_completion_for_zsh(vhdx, words, expected):
+    if shutil.which("zsh") is None:
+        pytest.skip("no zsh")
+    script = f"""
+        {ZSH_STUBS}
+        words=({COMMAND} {' '.join(repr(word) for word in words)})
+        CURRENT=$#words
+        source {SCRIPT.with_suffix('.zsh')}
+    """
+    done = subprocess.run(["zsh", "-f", "-c", script], cwd=vhdx.directory, stdout=subprocess.PIPE, check=True)
+    assert expected <= set(done.stdout.decode().splitlines())
