@@ -200,6 +200,8 @@ struct vhdx_info {
     struct vhdx_guid     log_guid;
     uint64_t             header_sequence_number;
     uint64_t             log_offset, log_length;
+    uint64_t             log_entry_count; /* that were to be replayed when the file was opened; with the next two */
+    uint64_t             log_first_sequence_number, log_last_sequence_number;
     uint64_t             bat_offset, bat_length;
     uint64_t             metadata_offset, metadata_length;
     uint64_t             payload_block_count;

@@ -142,6 +142,9 @@ vx_image_fill_info(struct vx_image *image, struct vhdx_info *out)
     out->is_writable = image->is_writable;
     out->is_dirty = image->is_dirty;
     out->log_was_ignored = image->log_was_ignored;
+    out->log_entry_count = image->log_entry_count;
+    out->log_first_sequence_number = image->log_first_number;
+    out->log_last_sequence_number = image->log_last_number;
     out->disk_id = image->metadata.disk_id;
     fill_from_header(image, out);
     out->bat_offset = image->regions.bat.file_offset;

@@ -33,6 +33,8 @@ struct vx_image {
     bool                      is_writable;
     bool                      is_dirty;        /* the log had entries to replay at open */
     bool                      log_was_ignored;
+    uint64_t                  log_entry_count; /* of the entries to replay; the numbers of the first and the last of them */
+    uint64_t                  log_first_number, log_last_number;
     enum vx_data_guid         data_guid;       /* what the first modification does to DataWriteGuid */
     struct vhdx_guid          given_data_guid;
     struct vx_geometry        geometry;

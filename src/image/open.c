@@ -94,6 +94,15 @@ read_headers(struct opening *o, struct vhdx_error *err)
     return verdict(image, err);
 }
 
+/* Sequence numbers rise by 1 from tail to head (6.4). */
+static void
+note_generation(struct vx_image *image, const struct vx_log_scan *scan)
+{
+    image->log_first_number = scan->places[scan->tail_index].sequence_number;
+    image->log_last_number = scan->places[scan->head_index].sequence_number;
+    image->log_entry_count = image->log_last_number - image->log_first_number + 1;
+}
+
 static int
 lay_log_over(struct opening *o, struct vhdx_error *err)
 {
@@ -110,6 +119,8 @@ lay_log_over(struct opening *o, struct vhdx_error *err)
     rc = vx_log_scan(&o->scan, image->storage, &o->header, o->log_length, o->file_length, &image->findings, err);
     if (rc == VHDX_OK)
         rc = verdict(image, err);
+    if (rc == VHDX_OK)
+        note_generation(image, &o->scan);
     if (rc == VHDX_OK)
         rc = vx_replay_view(&image->view, image->storage, &o->scan, o->file_length, err);
     return rc;

@@ -123,6 +123,13 @@ def test_a_dirty_log(vhdx, tmp_path):
     assert [row["sequence-number"] for row in sorted(live, key=lambda row: row["sequence-number"])] == list(
         range(log["first-sequence-number"], log["last-sequence-number"] + 1))
     assert {row["log-guid"] for row in live} == {log["guid"]}
+    told = vhdx.json("info", "--json", "a.vhdx")["log"]  # of the generation that is live, info tells the same
+    assert told["entry-count"] == len(live) and told["guid"] == log["guid"]
+    assert [told[key] for key in ("first-sequence-number", "last-sequence-number")] == [
+        log[key] for key in ("first-sequence-number", "last-sequence-number")]
+    text = vhdx("info", "a.vhdx").decode()
+    assert f"log guid: {log['guid']}\n" in text and f"to {log['last-sequence-number']}\n" in text
+    assert "entry-count" not in vhdx.json("info", "--json", "--ignore-log", "a.vhdx")["log"]
     pages = rows(document, "log", "descriptor")
     assert any(row["place"].startswith("BAT, entries 0..") for row in pages)
     for row in pages:  # a page's bytes lie where it says, between signature and sequence number

@@ -31,6 +31,8 @@ def test_everything_about_an_image(vhdx):
     assert info["findings"] == {"count": 0} and info["creator"].startswith("libvhdx")
     assert "parent-locator" not in info
     human = vhdx("info", "a.vhdx").decode()
+    assert f"header sequence number: {info['header-sequence-number']}\n" in human and "log guid" not in human
+    assert "entry-count" not in info["log"]
     assert f"disk id: {info['disk-id']}\n" in human and "log: 1 MiB at 0x" in human
 
 

@@ -108,6 +108,11 @@ print_log(const struct vhdx_info *info)
     else if (info->is_dirty)
         state = "holds changes: read as if replayed; 'vhdx replay' writes them";
     printf("log: %s at 0x%" PRIx64 ", %s\n", size_short(text, info->log_length), info->log_offset, state);
+    if (info->is_dirty)
+        print_guid("log guid", &info->log_guid);
+    if (info->log_entry_count > 0)
+        printf("log entries: %" PRIu64 ", sequence numbers %" PRIu64 " to %" PRIu64 "\n", info->log_entry_count,
+               info->log_first_sequence_number, info->log_last_sequence_number);
 }
 
 static void
@@ -140,6 +145,7 @@ print_vhdx(const char *path, const struct vhdx_info *info)
     print_guid("disk id", &info->disk_id);
     print_guid("file write guid", &info->file_write_guid);
     print_guid("data write guid", &info->data_write_guid);
+    printf("header sequence number: %" PRIu64 "\n", info->header_sequence_number);
     print_log(info);
     printf("block table: %s at 0x%" PRIx64 "\n", size_short(text, info->bat_length), info->bat_offset);
     printf("metadata: %s at 0x%" PRIx64 "\n", size_short(text, info->metadata_length), info->metadata_offset);

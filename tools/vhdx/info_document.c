@@ -81,6 +81,11 @@ add_vhdx(struct json_object *document, const struct vhdx_info *info)
     json_add_number(log, "offset", info->log_offset);
     json_add_number(log, "length", info->log_length);
     json_add_bool(log, "ignored", info->log_was_ignored);
+    if (info->log_entry_count > 0) {
+        json_add_number(log, "entry-count", info->log_entry_count);
+        json_add_number(log, "first-sequence-number", info->log_first_sequence_number);
+        json_add_number(log, "last-sequence-number", info->log_last_sequence_number);
+    }
     add_region(document, "bat", info->bat_offset, info->bat_length);
     add_region(document, "metadata", info->metadata_offset, info->metadata_length);
     if (info->type == VHDX_TYPE_DIFFERENCING)
