@@ -263,6 +263,7 @@ step_long() {
     one_test gcc chain_crash "--stride 1"
     VHDX_PEERS_SEEDS=$((hours * 2000)) python_tests peers -k all_read_the_same
     one_test gcc repair_crash "--stride 1 --cuts 4"
+    VHDX_HOSTILE_REPAIR=all python_tests hostile -k test_repair
 }
 
 # ---- go ----

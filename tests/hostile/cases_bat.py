@@ -96,5 +96,5 @@ case("bat-fixed-one-absent", "a fixed image without its last block, though with 
 case("bat-region-514m", "a BAT of 514 MiB", good(150), lambda i: (
     i.empty_disk(), i.region(b.BAT).change(length=514 * MIB), i.set(length=517 * MIB)))
 case("spc-leak", "a MiB between the blocks belongs to nothing", good(148),
-     lambda i: (put(1, FULLY_PRESENT, 7 * MIB)(i), i.set(length=8 * MIB), i.blocks.update({5 * MIB: b.pattern(5)})))
+     lambda i: (put(1, FULLY_PRESENT, 7 * MIB)(i), i.set(length=8 * MIB), i.blocks.update({6 * MIB: b.pattern(5)})))
 case("spc-tail", "much space behind the last block", good(149), lambda i: i.set(length=6 * MIB + 34 * MIB))
