@@ -90,6 +90,20 @@ struct vhdx_parent_place {
 int vhdx_find_parent(const char *path, unsigned flags, struct vhdx_parents *parents, struct vhdx_parent_place *out,
                      struct vhdx_error *err);
 
+/*
+ * The same, and the rules between the two (docs/vhdx-format.md 8.7, V122 to V127 and V129) as findings about the image: is it
+ * the parent that is meant, do sectors, sizes and disk ids agree, can it be opened, is there another file where the locator
+ * also says it is.
+ *
+ *   report    called once per finding, may be NULL; the finding is borrowed for the call
+ *   returns   0 when the parent was found, or there is none; as vhdx_find_parent else.  VHDX_E_BAD_PARENT was reported as a
+ *             finding, too
+ *   threads   any number
+ */
+int vhdx_check_parent(const char *path, unsigned flags, struct vhdx_parents *parents, struct vhdx_parent_place *out,
+                      void (*report)(void *context, const struct vhdx_error *finding), void *context,
+                      struct vhdx_error *err);
+
 /* --- the tree of a folder --- */
 
 #define VHDX_TREE_UNREADABLE 1u  /* what it is cannot be told: see error; info is NULL */

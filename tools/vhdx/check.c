@@ -386,32 +386,78 @@ worse(int a, int b)
     return ranks[a] >= ranks[b] ? a : b;
 }
 
+/* A finding about an image and its parent counts as one about the image. */
+static void
+take_link_finding(void *context, const struct vhdx_error *finding)
+{
+    struct result *result = context;
+
+    result->summary.finding_count[finding->severity]++;
+    take_finding(result, finding);
+}
+
+/* V125: was the parent checked before?  Then the chain runs in a circle. */
+static bool
+was_seen(char *const *seen, size_t count, const char *path, struct result *result)
+{
+    struct vhdx_error finding = { .code = VHDX_E_BAD_PARENT, .part = VHDX_PART_CHAIN, .severity = VHDX_SEVERITY_REFUSE,
+                                  .rule = 125, .file_offset = VHDX_NO_OFFSET };
+    size_t shown = strlen(path) > 200 ? strlen(path) - 200 : 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(seen[i], path) != 0)
+            continue;
+        snprintf(finding.message, sizeof(finding.message), "the parent is %s, which is in the chain already, expected an"
+                 " end of it", path + shown);
+        take_link_finding(result, &finding);
+        return true;
+    }
+    return false;
+}
+
+/* One image of a chain and its link to the next; the parent's path is in `place` when there is one to go on with. */
+static int
+check_link(struct check_job *job, const char *path, char *const *seen, size_t count, struct vhdx_parent_place *place)
+{
+    struct result result = { .rc = 0 };
+    struct vhdx_error err = { .code = VHDX_OK };
+    int status, rc;
+
+    work(job, path, &result);
+    place->path[0] = '\0';
+    if (result.rc < 0)
+        return report(job, path, &result);
+    rc = vhdx_check_parent(path, options_for_reading(job->shared).flags, chain_policy(), place, take_link_finding, &result,
+                           &err);
+    if (rc == VHDX_OK && place->path[0] != '\0' && was_seen(seen, count, place->path, &result))
+        place->path[0] = '\0';
+    status = report(job, path, &result);
+    if (rc < 0 && place->is_differencing) {
+        message_error(path, &err);
+        if (err.code != VHDX_E_BAD_PARENT)
+            status = worse(status, STATUS_UNFINISHED);
+    }
+    return status;
+}
+
 /* --chain: the file, then each parent as far as they are found.  One that is missing leaves the check unfinished. */
 static int
 check_chain(struct check_job *job, const char *path)
 {
     struct vhdx_parent_place *place = need_memory(calloc(1, sizeof(*place)));
-    unsigned flags = options_for_reading(job->shared).flags;
-    char name[sizeof(place->path)];
+    char *seen[CHAIN_LIMIT], *first = realpath(path, NULL);
+    size_t count = 0;
     int status = STATUS_GOOD;
 
-    for (unsigned depth = 0; depth < CHAIN_LIMIT; depth++) {
-        struct result result = { .rc = 0 };
-        struct vhdx_error err;
-
-        work(job, path, &result);
-        status = worse(status, report(job, path, &result));
-        if (result.rc < 0)
+    seen[count++] = first != NULL ? first : need_memory(strdup(path));
+    for (;;) {
+        status = worse(status, check_link(job, count == 1 ? path : seen[count - 1], seen, count, place));
+        if (place->path[0] == '\0' || count == CHAIN_LIMIT)
             break;
-        if (vhdx_find_parent(path, flags, chain_policy(), place, &err) < 0 && place->is_differencing) {
-            message_error(path, &err);
-            status = worse(status, err.code == VHDX_E_BAD_PARENT ? STATUS_DAMAGED : STATUS_UNFINISHED);
-        }
-        if (place->path[0] == '\0')
-            break;
-        strcpy(name, place->path);
-        path = name;
+        seen[count++] = need_memory(strdup(place->path));
     }
+    while (count > 0)
+        free(seen[--count]);
     free(place);
     return status;
 }
