@@ -67,6 +67,7 @@ ZSH_STUBS = """
         (["create", "--type", ""], {"dynamic", "fixed", "differencing"}),
         (["create", "--type=d"], {"dynamic", "fixed", "differencing"}),
         (["trim", "--also", ""], {"files -/"}),
+        (["meta", ""], {"list", "get", "set", "rm"}),
         (["convert", "dis"], {"files"}),
     ],
 )

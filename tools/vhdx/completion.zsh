@@ -42,6 +42,14 @@ _vhdx() {
         _describe -o -t options option options
         return
     fi
+    if [[ $verb == meta ]]; then
+        if (( CURRENT == 3 )); then
+            _values action list get set rm
+        else
+            _alternative 'items:item:(disk-id physical-sector new)' 'files:file:_files'
+        fi
+        return
+    fi
     _files
 }
 
