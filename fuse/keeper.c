@@ -52,13 +52,26 @@ catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* The line may be of a server that its image has taken over: a log is read on terminals. */
+static void
+log_plainly(const char *line)
+{
+    char plain[WIRE_TEXT_MAX];
+    size_t length = 0;
+
+    for (; line[length] != '\0' && length < sizeof plain - 1; length++)
+        plain[length] = (unsigned char)line[length] < ' ' || line[length] == 0x7f ? '?' : line[length];
+    plain[length] = '\0';
+    syslog(LOG_ERR, "%s", plain);
+}
+
 static void
 say(const struct keeper *keeper, const char *line)
 {
     if (keeper->is_logging)
-        syslog(LOG_ERR, "%s", line);
+        log_plainly(line);
     else
-        message_print("%s", line);
+        message_print("%s", line); /* escapes */
 }
 
 /* --- the server --- */

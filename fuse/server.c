@@ -207,7 +207,7 @@ say_not_closed(struct server *server, const struct vhdx_error *err)
 int
 server_run(const struct mount_request *request, int socket)
 {
-    struct server server = { .request = request, .socket = socket };
+    struct server server = { .tree = { .file_descriptor = -1 }, .request = request, .socket = socket };
     struct vhdx_error err = { .file_offset = VHDX_NO_OFFSET };
     int null = open("/dev/null", O_RDWR | O_CLOEXEC); /* now: later no path is left */
     bool is_good = false;

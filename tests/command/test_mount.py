@@ -81,11 +81,10 @@ def server_of(folder):
 
 
 def wait_until(is_so, what):
-    for _ in range(500):
-        if is_so():
-            return
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline, what
         time.sleep(0.01)
-    raise AssertionError(what)
 
 
 def fallocate(path, mode, offset, length):
