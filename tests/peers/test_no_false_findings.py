@@ -10,9 +10,9 @@ SECTORS = ["512", "4096"]
 SIZES = ["4096", "3M", "5M", "64M", "2041G", "64T"]
 SMALL = 3 * MIB
 
-# True of what QEMU makes: its regions are not marked required; its "fixed" files do not hold every block, though the
-# space for them is there, which then belongs to nothing.
-TRUE_OF_QEMU = {"V69", "V146", "V147", "V149"}
+# True of what QEMU makes: its regions are not marked required; its files end where the disk ends, in the middle of a block;
+# its "fixed" ones do not hold every block, though the space for them is there, which then belongs to nothing.
+TRUE_OF_QEMU = {"V69", "V136", "V146", "V147", "V149"}
 
 
 def findings(vhdx, names):
