@@ -115,6 +115,17 @@ count_order(struct pass *pass, uint64_t block_index, uint64_t place)
     pass->last_place = place;
 }
 
+/* A sector bitmap that cannot be read has to be known before the first of its bits is asked for: they would all say that the
+ * parent has the sector. */
+static void
+try_bitmap(struct vhdx_salvage *s, uint64_t file_offset)
+{
+    uint8_t bytes[4 * VX_PAGE];
+
+    for (uint64_t at = 0; at < VX_SECTOR_BITMAP_SIZE; at += sizeof bytes)
+        vx_storage_read(s->patient, bytes, sizeof bytes, file_offset + at, NULL);
+}
+
 static void
 take_entry(struct pass *pass, uint64_t bat_index, uint64_t raw)
 {
@@ -133,6 +144,8 @@ take_entry(struct pass *pass, uint64_t bat_index, uint64_t raw)
         return;
     claim(&s->claimed, &s->contested, entry.file_offset, length);
     set_range(&s->known, entry.file_offset, length);
+    if (!is_payload && s->geometry.is_differencing)
+        try_bitmap(s, entry.file_offset);
     if (is_payload && verdict == VX_ENTRY_PRESENT)
         count_order(pass, index, entry.file_offset);
 }

@@ -139,23 +139,85 @@ add_block(struct reporting *r, uint64_t block_index, const struct vx_salvage_dec
     return add_zeros(r, decision, guest_offset, length);
 }
 
+/* --- the whole disk --- */
+
+/* The blocks whose entries lie before this one. */
+static uint64_t
+blocks_before(const struct vx_geometry *g, uint64_t bat_index)
+{
+    return vx_min_u64(bat_index - bat_index / ((uint64_t)g->chunk_ratio + 1), g->payload_block_count);
+}
+
+/* Where the entries end that are all like the one at bat_index: the table is a hole there, or there is none.  A large disk
+ * that is nearly empty is told of in one step. */
+static int
+find_end_of_same(struct vhdx_salvage *s, uint64_t bat_index, uint64_t *end, struct vhdx_error *err)
+{
+    uint64_t there = s->has_bat ? vx_min_u64(s->bat_entries, s->geometry.bat_entry_count) : 0;
+    int      rc = VHDX_OK;
+
+    *end = bat_index;
+    if (s->run_count > 0 || s->doubtful_count > 0 || s->doubts_all_pages)
+        return VHDX_OK;
+    if (bat_index < there)
+        rc = vx_salvage_skip_empty(s, end, err);
+    *end = bat_index < there ? vx_min_u64(*end, there) : s->geometry.bat_entry_count;
+    return rc;
+}
+
+static int
+add_same(struct reporting *r, uint64_t bat_index, uint64_t end, struct vhdx_error *err)
+{
+    const struct vx_geometry  *g = &r->s->geometry;
+    uint64_t                   from = blocks_before(g, bat_index) * g->block_size;
+    uint64_t                   to = vx_min_u64(blocks_before(g, end) * g->block_size, g->virtual_size);
+    struct vx_salvage_decision decision;
+    uint64_t                   index;
+    int                        rc;
+
+    if (!vx_geometry_is_payload_entry(g, bat_index, &index))
+        bat_index++; /* a bitmap entry: the next one speaks for the blocks */
+    rc = vx_salvage_decide(r->s, bat_index, 1, &decision, err);
+    if (rc < 0 || from >= to)
+        return rc;
+    if (decision.kind != VHDX_SALVAGE_LOST && g->is_differencing)
+        return add_layered(r, &decision, from, to - from, err);
+    return add_zeros(r, &decision, from, to - from);
+}
+
+static int
+add_page(struct reporting *r, uint64_t bat_index, size_t count, struct vhdx_error *err)
+{
+    const struct vx_geometry  *g = &r->s->geometry;
+    struct vx_salvage_decision decisions[VX_BAT_PAGE_ENTRIES];
+    int                        rc = vx_salvage_decide(r->s, bat_index, count, decisions, err);
+
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        uint64_t block_index;
+
+        if (vx_geometry_is_payload_entry(g, bat_index + i, &block_index) && block_index < g->payload_block_count)
+            rc = add_block(r, block_index, &decisions[i], err);
+    }
+    return rc;
+}
+
 int
 vhdx_salvage_ranges(struct vhdx_salvage *s, int (*each)(void *context, const struct vhdx_salvage_range *range),
                     void *context, struct vhdx_error *err)
 {
-    struct vx_salvage_decision decisions[VX_BAT_PAGE_ENTRIES];
-    struct reporting           r = { s, each, context, { 0 } };
+    struct reporting r = { s, each, context, { 0 } };
+    uint64_t         end;
 
-    for (uint64_t i = 0; i < s->geometry.bat_entry_count; i += VX_BAT_PAGE_ENTRIES) {
-        size_t part = (size_t)vx_min_u64(VX_BAT_PAGE_ENTRIES, s->geometry.bat_entry_count - i);
-        int    rc = vx_salvage_decide(s, i, part, decisions, err);
+    for (uint64_t i = 0; i < s->geometry.bat_entry_count; i = end) {
+        uint64_t page_end = vx_min_u64(vx_round_down(i, VX_BAT_PAGE_ENTRIES) + VX_BAT_PAGE_ENTRIES,
+                                       s->geometry.bat_entry_count);
+        int      rc = find_end_of_same(s, i, &end, err);
 
-        for (size_t k = 0; k < part && rc == 0; k++) {
-            uint64_t block_index;
-
-            if (vx_geometry_is_payload_entry(&s->geometry, i + k, &block_index)
-                && block_index < s->geometry.payload_block_count)
-                rc = add_block(&r, block_index, &decisions[k], err);
+        if (rc == 0 && end > page_end) {
+            rc = add_same(&r, i, end, err);
+        } else if (rc == 0) {
+            end = page_end;
+            rc = add_page(&r, i, (size_t)(end - i), err);
         }
         if (rc != 0)
             return rc;

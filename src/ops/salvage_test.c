@@ -350,6 +350,19 @@ resolve_to_clone(void *context, const struct vhdx_parent_query *query, struct vh
     return VHDX_OK;
 }
 
+/* What cannot be read is known after it was read. */
+static void
+read_all(struct vhdx_disk *disk)
+{
+    uint8_t *bytes = vx_alloc(VX_MIB);
+
+    assert_non_null(bytes);
+    for (uint64_t at = 0; at < vhdx_disk_size(disk); at += VX_MIB)
+        assert_int_equal(vhdx_disk_read(disk, bytes, (size_t)vx_min_u64(VX_MIB, vhdx_disk_size(disk) - at), at, NULL),
+                         VHDX_OK);
+    vx_free(bytes);
+}
+
 /* Salvage a damaged storage, which goes away.  False: nothing could be done, all is lost. */
 static bool
 measure(struct share *share, const struct image *image, struct vhdx_storage *damaged,
@@ -367,6 +380,8 @@ measure(struct share *share, const struct image *image, struct vhdx_storage *dam
         return false;
     }
     c.disk = vhdx_salvage_disk(salvage);
+    if (damaged->traits.is_read_only) /* a dying one */
+        read_all(c.disk);
     assert_int_equal(vhdx_salvage_ranges(salvage, compare_range, &c, &err), VHDX_OK);
     assert_int_equal(c.position, vhdx_disk_size(c.disk));
     if (c.position < image->size) /* a smaller disk: the rest is not there */
@@ -473,7 +488,7 @@ cut_off(void **state)
 static void
 random_damage(void **state)
 {
-    unsigned rounds = getenv("SALVAGE_ROUNDS") != NULL ? (unsigned)strtoul(getenv("SALVAGE_ROUNDS"), NULL, 0) : 12;
+    unsigned rounds = getenv("SALVAGE_ROUNDS") != NULL ? (unsigned)strtoul(getenv("SALVAGE_ROUNDS"), NULL, 0) : 6;
 
     (void)state;
     draw_state = getenv("SALVAGE_SEED") != NULL ? (uint32_t)strtoul(getenv("SALVAGE_SEED"), NULL, 0) : 20240607;
@@ -559,6 +574,207 @@ what_must_come_back(void **state)
     }
 }
 
+/* --- large and nearly empty --- */
+
+static int
+add_up(void *context, const struct vhdx_salvage_range *range)
+{
+    struct share *share = context;
+
+    assert_int_equal(range->guest_offset, share->recovered + share->guessed + share->lost);
+    *(range->kind == VHDX_SALVAGE_RECOVERED ? &share->recovered
+      : range->kind == VHDX_SALVAGE_GUESSED ? &share->guessed : &share->lost) += range->length;
+    return 0;
+}
+
+/* Two chunks: where the bitmap entries lie in the table has to be right, also when the metadata do not tell. */
+static void
+two_chunks(void **state)
+{
+    static const unsigned       blocks[] = { 0, 1, 4094, 4095, 4096, 4097, 4999 };
+    static const unsigned       targets[] = { 0, HEADER_1 | HEADER_2, REGIONS, METADATA, REGIONS | METADATA, HALF_BAT };
+    const struct chain_shape    shape = { M(5000), 1 << 20, 512, VHDX_TYPE_DYNAMIC };
+    struct image                image = { .name = "two chunks", .storage = new_storage() };
+    struct vx_image            *writer;
+    uint8_t                     table[VX_REGION_TABLE_SIZE], bytes[4096];
+
+    (void)state;
+    chain_make_base(image.storage, &shape);
+    writer = chain_open(image.storage, &(struct vx_image_options){ .is_writable = true });
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
+        put_pattern(writer, M(blocks[i]), VX_MIB);
+    assert_int_equal(vx_image_close(writer, NULL), VHDX_OK);
+    assert_int_equal(vx_storage_read(image.storage, table, sizeof table, VX_REGION_TABLE_OFFSET(0), NULL), VHDX_OK);
+    image.bat_offset = vx_le64(table + 16 + 16);
+    image.metadata_offset = vx_le64(table + 16 + 32 + 16);
+
+    for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
+        struct vhdx_storage *damaged = clone(image.storage);
+        struct vhdx_salvage *salvage;
+        struct vhdx_error    err;
+        struct share         share = { 0 };
+
+        do_damage(damaged, &image, targets[i], false);
+        chain_must(vhdx_salvage_open(&salvage, damaged, NULL, NULL, &err), "salvage", &err);
+        assert_int_equal(vhdx_disk_size(vhdx_salvage_disk(salvage)), M(5000));
+        assert_int_equal(vhdx_salvage_ranges(salvage, add_up, &share, &err), VHDX_OK);
+        assert_int_equal(share.recovered + share.guessed, M(5000));
+        assert_true(i > 1 || share.guessed == 0);
+        for (size_t k = 0; k < sizeof blocks / sizeof blocks[0]; k++) {
+            assert_int_equal(vhdx_disk_read(vhdx_salvage_disk(salvage), bytes, sizeof bytes, M(blocks[k]), NULL), VHDX_OK);
+            assert_int_equal(bytes[0], (uint8_t)(1 + M(blocks[k]) / 4096 * 7 % 255));
+        }
+        vhdx_salvage_close(salvage);
+    }
+    vhdx_storage_close(image.storage);
+}
+
+/* --- hosts that fail --- */
+
+/* A storage of which some bytes cannot be read. */
+struct dying {
+    struct vhdx_storage  storage;
+    struct vhdx_storage *base; /* owned */
+    uint64_t             bad, bad_length;
+};
+
+static int
+read_dying(struct vhdx_storage *storage, const struct iovec *vector, int count, uint64_t file_offset, struct vhdx_error *err)
+{
+    struct dying *dying = (struct dying *)storage;
+    uint64_t      length = 0;
+
+    for (int i = 0; i < count; i++)
+        length += vector[i].iov_len;
+    if (vx_ranges_overlap(file_offset, length, dying->bad, dying->bad_length))
+        return VHDX_E_IO;
+    return dying->base->methods->readv(dying->base, vector, count, file_offset, err);
+}
+
+static int
+size_dying(struct vhdx_storage *storage, uint64_t *out, struct vhdx_error *err)
+{
+    return vx_storage_get_size(((struct dying *)storage)->base, out, err);
+}
+
+static void
+close_dying(struct vhdx_storage *storage)
+{
+    vhdx_storage_close(((struct dying *)storage)->base);
+    vx_free(storage);
+}
+
+static struct vhdx_storage *
+new_dying(struct vhdx_storage *base, uint64_t bad, uint64_t bad_length)
+{
+    static const struct vhdx_storage_methods methods = { .readv = read_dying, .get_size = size_dying, .close = close_dying };
+    struct dying *dying = vx_alloc_zeroed(1, sizeof *dying);
+
+    assert_non_null(dying);
+    dying->storage = (struct vhdx_storage){ .methods = &methods, .traits = { .is_read_only = true, .atomic_unit = 512 } };
+    dying->base = base;
+    dying->bad = bad;
+    dying->bad_length = bad_length;
+    return &dying->storage;
+}
+
+/* A bad sector takes no more with it than it has to, wherever it lies. */
+static void
+bad_sectors(void **state)
+{
+    static const size_t tried[] = { 0, 6 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof tried / sizeof tried[0]; i++) {
+        struct image                image;
+        struct vhdx_salvage_options options;
+        uint64_t                    length;
+
+        make_image(&image, &recipes[tried[i]]);
+        options = options_for(&image);
+        assert_int_equal(vx_storage_get_size(image.storage, &length, NULL), VHDX_OK);
+        for (uint64_t bad = 0; bad < length; bad += bad < VX_MIB ? 64 * VX_KIB : VX_MIB) {
+            uint64_t     place = bad + (bad / VX_MIB % 2) * 8 * VX_KIB;
+            struct share share = expect_honest(&image, "a bad sector", new_dying(clone(image.storage), place, 512), &options);
+
+            if (bad >= M(6)) /* payload, or a sector bitmap: that is in a child, and costs its blocks */
+                assert_true(share.lost <= (recipes[tried[i]].has_parent ? M(4) : 4 * VX_KIB));
+        }
+        free_image(&image);
+    }
+}
+
+/* --- what a caller may do --- */
+
+static int
+refuse_progress(void *context, uint64_t done, uint64_t total)
+{
+    (void)context;
+    (void)done;
+    (void)total;
+    return 1;
+}
+
+static void
+callers(void **state)
+{
+    static const struct vhdx_progress cancelling = { refuse_progress, NULL };
+    struct vhdx_salvage_options       options = { .generation = 7 };
+    struct vhdx_salvage              *salvage;
+    struct vhdx_salvage_note          note;
+    struct vhdx_error                 err;
+    struct image                      image;
+
+    (void)state;
+    make_image(&image, &recipes[0]);
+    wipe(image.storage, 0, VX_MIB, false);
+    assert_int_equal(vhdx_salvage_open(&salvage, image.storage, NULL, &cancelling, &err), VHDX_E_CANCELLED);
+    assert_int_equal(vhdx_salvage_open(&salvage, image.storage, &options, NULL, &err), VHDX_E_INVALID);
+    options = (struct vhdx_salvage_options){ .block_size = 3 << 20, .virtual_size = M(12) };
+    assert_int_equal(vhdx_salvage_open(&salvage, image.storage, &options, NULL, &err), VHDX_E_INVALID);
+    assert_int_equal(vhdx_salvage_open(&salvage, image.storage, NULL, NULL, &err), VHDX_OK);
+    assert_true(vhdx_salvage_get_note(salvage, 0, &note));
+    assert_false(vhdx_salvage_get_note(salvage, 1000, &note));
+    assert_string_equal(vhdx_salvage_reason_key(VHDX_SALVAGE_PAST_END), "past-end");
+    image.storage = NULL;
+    vhdx_salvage_close(salvage);
+    vhdx_salvage_close(NULL);
+    free_image(&image);
+}
+
+/* Every allocation fails once: the call says so, and nothing leaks. */
+static void
+no_memory(void **state)
+{
+    struct image image;
+    size_t       n = 1;
+
+    (void)state;
+    make_image(&image, &recipes[6]);
+    do_damage(image.storage, &image, REGIONS | FEW_ENTRIES, false);
+    for (;; n++) {
+        struct vhdx_storage        *damaged = clone(image.storage);
+        struct vhdx_salvage_options options = options_for(&image);
+        struct vhdx_salvage        *salvage;
+        struct vhdx_error           err;
+        int                         rc;
+
+        options.resolve_parent = NULL;
+        options.lists_generations = true;
+        vx_alloc_fail_nth_for_tests(n);
+        rc = vhdx_salvage_open(&salvage, damaged, &options, NULL, &err);
+        vx_alloc_fail_nth_for_tests(0);
+        if (rc == VHDX_OK) {
+            vhdx_salvage_close(salvage);
+            break;
+        }
+        assert_int_equal(rc, VHDX_E_NO_MEMORY);
+        vhdx_storage_close(damaged);
+    }
+    assert_true(n > 30);
+    free_image(&image);
+}
+
 int
 main(void)
 {
@@ -567,6 +783,10 @@ main(void)
         cmocka_unit_test(cut_off),
         cmocka_unit_test(random_damage),
         cmocka_unit_test(what_must_come_back),
+        cmocka_unit_test(two_chunks),
+        cmocka_unit_test(bad_sectors),
+        cmocka_unit_test(callers),
+        cmocka_unit_test(no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
