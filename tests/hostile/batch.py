@@ -1,7 +1,7 @@
 """Images looked at together: one process reads all of a batch, which takes a tenth of the time of one for each.
 
-A batch that crashes, hangs or breaks a limit is read again, each image alone, so that the one at fault is named.  The
-limits of one image hold for the whole batch; a batch that breaks them loses only time.
+A batch that crashes, hangs or breaks a limit is read again, each image alone, so that the one at fault is named.
+The limits of one image hold for the whole batch; a batch that breaks them loses only time.
 """
 import hashlib
 import json
@@ -40,7 +40,7 @@ def make_batches():
 def assert_printable(output):
     """Nothing that a terminal would obey, nor that turns the line around."""
     text = output.decode("utf-8")
-    bad = {c for c in set(text) if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+    bad = {c for c in set(text) - set("\n\t") if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
     assert not bad, (bad, text)
 
 

@@ -11,7 +11,8 @@ from verdicts import child, good, read_only, refused
 
 def field(name, about, bits, right, put, verdict, **more):
     """A case for each class: zero, one, off by one, the sign bit, all bits; and what the row has `more`."""
-    values = {"zero": 0, "one": 1, "below": right - 1, "above": right + 1, "sign": 1 << bits - 1, "max": (1 << bits) - 1}
+    values = {"zero": 0, "one": 1, "below": right - 1, "above": right + 1, "sign": 1 << bits - 1,
+              "max": (1 << bits) - 1}
     seen = {right}
     for kind, value in {**values, **more}.items():
         if value < 0 or value in seen:

@@ -1,4 +1,4 @@
-"""Cases from tables: every structure over every other one, and BAT entries of every state at every kind of place."""
+"""Cases from tables: every structure over every other one, BAT entries of every state at every kind of place."""
 import builder as b
 from builder import (FULLY_PRESENT, MIB, NOT_PRESENT, PARTIALLY_PRESENT, UNDEFINED, UNMAPPED, ZERO, Region,
                      bat_entry)
@@ -40,8 +40,8 @@ for name in STRUCTURES:
             case(f"over-{name}-{other}-end", f"the end of {name} over {other}",
                  refused(63, "BAD_REGION", follow=FOLLOWS), lay_over(name, other, 2 * MIB))
 
-for name, offset, length in (("optional", 4 * MIB, MIB), ("optional", 5 * MIB, 2 * MIB), ("optional", 4 * MIB, 2 * MIB),
-                             ("log", 4 * MIB, MIB), ("log", 5 * MIB, 2 * MIB)):
+for name, offset, length in (("optional", 4 * MIB, MIB), ("optional", 5 * MIB, 2 * MIB),
+                             ("optional", 4 * MIB, 2 * MIB), ("log", 4 * MIB, MIB), ("log", 5 * MIB, 2 * MIB)):
     def bend_over_block(image, name=name, offset=offset, length=length):
         image.regions.append(Region(OPTIONAL, 6 * MIB if name == "optional" else MIB, MIB, required=0))
         image.length = 8 * MIB

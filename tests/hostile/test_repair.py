@@ -22,7 +22,7 @@ IS_ALL = os.environ.get("VHDX_HOSTILE_REPAIR") == "all"
 
 def read_remedies():
     """Rule -> the class that mends it, from the table of rules."""
-    rows = re.findall(r"^VX_RULE\((\d+),.*?([A-Z]+)\)$", RULES.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^VX_RULE\((\d+),.*?([A-Z]+)\)$", RULES.read_text(encoding="utf-8"), re.M | re.S)
     return {f"V{number}": remedy for number, remedy in rows}
 
 
@@ -50,7 +50,7 @@ class Repair:
         return done, json.loads(done.output)
 
     def assert_mended(self, done, document):
-        """What is left cannot be mended by any class, or rests on such a thing, or the repair says why it leaves it."""
+        """What is left no class can mend, or it rests on such a thing, or the repair says why it leaves it."""
         left = {step["rule"] for step in document["repair"]["steps"] if step["left"]}
         still = {finding["rule"]: finding["severity"] for finding in document["findings"]
                  if finding["severity"] in BROKEN}

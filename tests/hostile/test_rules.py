@@ -1,4 +1,4 @@
-"""No rule without an image that breaks it alone.  That `check` names it, test_hostile.py and test_chain_rules.py see."""
+"""No rule without an image that breaks it alone; that `check` names it, the tests of the images see."""
 import pathlib
 import re
 
@@ -8,7 +8,9 @@ import test_hostile
 from rules import BEYOND_IMAGES, BROKEN_BY, OF_CHAINS
 from verdicts import CASES
 
-DIGEST = pathlib.Path(__file__).resolve().parents[2] / "docs" / "vhdx-format.md"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DIGEST = ROOT / "docs" / "vhdx-format.md"
+CHAINS = ROOT / "tests" / "command" / "test_check_chain.py"
 BY_NAME = {case.name: case for case in CASES}
 
 
@@ -26,13 +28,19 @@ def test_every_rule_has_its_image():
 
 @pytest.mark.parametrize("rule", BROKEN_BY)
 def test_the_image_breaks_it_alone(rule):
-    """The verdict of the case, which the test of the case holds `check` to, has this rule and what follows from it."""
+    """The verdict, which the test of the case holds `check` to, has this rule and what follows from it."""
     name, unavoidable = BROKEN_BY[rule]
     verdict = BY_NAME[name].verdict
     assert verdict.rules == {rule, *unavoidable} and not verdict.follow
     assert all(unavoidable.values())
 
 
+
+
+@pytest.mark.parametrize("rule", OF_CHAINS)
+def test_a_chain_breaks_it(rule):
+    tests = dict(re.findall(r"^def (test_\w+)(.*?)(?=^def |\Z)", CHAINS.read_text(encoding="utf-8"), re.M | re.S))
+    assert f'"V{rule}"' in tests[OF_CHAINS[rule]]
 
 
 def test_enough_images():

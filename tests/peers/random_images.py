@@ -1,7 +1,7 @@
 """Well-formed images at random, and what a guest reads of them: from a seed, by tests/hostile/builder.py alone.
 
-Whatever the format allows a writer to leave behind is drawn: every state, anchors, lost space, regions in any order, one
-copy of the headers or of the region tables gone, dirty logs anywhere in their ring, chains with bitmaps.
+Whatever the format allows a writer to leave behind is drawn: every state, anchors, lost space, regions in any order,
+one copy of the headers or of the region tables gone, dirty logs anywhere in their ring, chains with bitmaps.
 """
 import dataclasses
 import random

@@ -1,4 +1,4 @@
-"""What is sound raises no finding: new images of every kind by us and by QEMU.  tests/samples holds those of others to it."""
+"""What is sound raises no finding: new images of every kind by us and by QEMU.  Those of others are in tests/samples."""
 import itertools
 import json
 
@@ -10,8 +10,8 @@ SECTORS = ["512", "4096"]
 SIZES = ["4096", "3M", "5M", "64M", "2041G", "64T"]
 SMALL = 3 * MIB
 
-# True of what QEMU makes: its regions are not marked required; its files end where the disk ends, in the middle of a block;
-# its "fixed" ones do not hold every block, though the space for them is there, which then belongs to nothing.
+# True of what QEMU makes: its regions are not marked required; its files end where the disk ends, in the middle of a
+# block; its "fixed" ones do not hold every block, though the space is there, which then belongs to nothing.
 TRUE_OF_QEMU = {"V69", "V136", "V146", "V147", "V149"}
 
 
@@ -56,6 +56,7 @@ def test_qemu(vhdx, peers, subformat):
                     "block_state_zero=off", "block_state_zero=on"]:
         for size in ["2M", "40M"] + (["64T"] if subformat == "dynamic" and options.endswith("256M") else []):
             names.append(f"{len(names)}.vhdx")
-            peers.peer("qemu-img", "create", "-q", "-f", "vhdx", "-o", f"subformat={subformat},{options}", names[-1], size)
+            peers.peer("qemu-img", "create", "-q", "-f", "vhdx", "-o", f"subformat={subformat},{options}",
+                       names[-1], size)
     for name, rules in findings(vhdx, names).items():
         assert "V69" in rules and rules - TRUE_OF_QEMU == expected(vhdx, name), name

@@ -70,13 +70,15 @@ class Reading:
         copy, raw = self.folder / "copy.vhdx", self.folder / "qemu.raw"
         shutil.copyfile(self.folder / layer.name, copy)
         if "dirty" in layer.features:
-            subprocess.run(["qemu-img", "check", "-q", "-r", "all", "-f", "vhdx", copy], capture_output=True, check=False)
+            subprocess.run(["qemu-img", "check", "-q", "-r", "all", "-f", "vhdx", copy], capture_output=True,
+                           check=False)
         done = subprocess.run(["qemu-img", "convert", "-f", "vhdx", "-O", "raw", copy, raw], capture_output=True,
                               check=False)
         self.judge("qemu", layer, done, raw.read_bytes() if done.returncode == 0 else b"")
 
     def seven_zip(self, layer):
-        done = subprocess.run(["7zz", "x", "-so", "-tvhdx", self.folder / layer.name], capture_output=True, check=False)
+        done = subprocess.run(["7zz", "x", "-so", "-tvhdx", self.folder / layer.name], capture_output=True,
+                              check=False)
         self.judge("7zip", layer, done, done.stdout)
 
 
