@@ -272,10 +272,10 @@ static const struct {
 } classes[] = {
     { VHDX_REMEDY_HEADERS, vx_repair_headers },
     { VHDX_REMEDY_LOG, vx_repair_log },
-    { VHDX_REMEDY_HEADERS, vx_repair_headers }, /* a log that was dropped is missing now (V28) */
     { VHDX_REMEDY_REGIONS, vx_repair_regions },
     { VHDX_REMEDY_METADATA, vx_repair_metadata },
     { VHDX_REMEDY_BAT, vx_repair_bat },
+    { VHDX_REMEDY_HEADERS, vx_repair_headers }, /* a log that was dropped, or had no room, is missing (V28) */
     { VHDX_REMEDY_REGIONS, vx_repair_region_flags },
     { VHDX_REMEDY_METADATA, vx_repair_metadata_table },
     { VHDX_REMEDY_LEAKS, vx_repair_leaks },

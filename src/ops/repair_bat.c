@@ -229,7 +229,13 @@ decide_bad_bitmap(struct pass *pass, uint64_t bat_index, uint64_t chunk_index, i
 {
     struct vx_step step = step_of(pass, rule, bat_index);
 
-    step.is_left = pass->partial_count > 0;
+    step.is_left = pass->partial_count > 0 && (rule == 141 || entry->file_offset < pass->limits.file_length);
+    if (pass->partial_count > 0 && !step.is_left) { /* the file may grow, and then zeros would pass for it */
+        vx_repair_tell(pass->repair, &step, "chunk %" PRIu64 " loses a sector bitmap that lies where no file is; %" PRIu64
+                       " blocks that need it stay unreadable", chunk_index, pass->partial_count);
+        *entry = (struct vx_bat_entry){ .state = VX_BLOCK_NOT_PRESENT };
+        return;
+    }
     if (step.is_left) {
         vx_repair_tell(pass->repair, &step, "the sector bitmap of chunk %" PRIu64 " is lost, and with it which sectors of %"
                        PRIu64 " blocks are this image's own: any answer would be a guess", chunk_index,
@@ -514,13 +520,20 @@ tell_lost_bitmaps(struct vx_repair *repair, const struct vx_look *look)
 int
 vx_repair_bat(struct vx_repair *repair, struct vx_look *look, struct vhdx_error *err)
 {
-    struct pass pass;
-    bool        is_broken = false;
-    int         rc;
+    struct vx_step left = { .remedy = VHDX_REMEDY_BAT, .is_left = true,
+                            .file_offset = look->check->regions.bat.file_offset };
+    struct pass    pass;
+    bool           is_broken = false;
+    int            rc;
 
     for (int rule = 131; rule <= 145; rule++)
         is_broken |= vx_look_has(look, rule) && rule != 143;
     tell_lost_bitmaps(repair, look);
+    if (is_broken && vx_look_has(look, 64)) {
+        left.rule = 64;
+        vx_repair_tell(repair, &left, "the block table stays: a region is cut by the end of the file, which may not grow");
+        return VHDX_OK;
+    }
     if (!is_broken || !look->check->has_geometry || !look->check->has_bat_region || vx_look_has(look, 130) ||
         !vx_repair_may_write(look))
         return VHDX_OK;

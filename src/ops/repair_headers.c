@@ -37,26 +37,36 @@ static bool
 is_usual_place_free(const struct vx_look *look)
 {
     static const int tells_all[] = { 55, 57, 58, 60, 61, 62, 63, 64, 67, 68, 75, 76, 91, 92, 93, 95, 97, 99, 130, 131, 132 };
-    struct vx_check *check = look->check;
+    const struct vx_check *check = look->check;
+    uint64_t at, length;
 
     for (size_t i = 0; i < sizeof tells_all / sizeof tells_all[0]; i++) {
         if (vx_look_has(look, tells_all[i]))
             return false;
     }
     return check->has_geometry && check->has_bat_region && check->file_length >= 2 * VX_MIB &&
-           vx_used_mark(&check->used, VX_MIB, VX_MIB) == VX_USED_FREE;
+           vx_used_next_gap(&check->used, VX_MIB, &at, &length) && at == VX_MIB;
 }
 
-/* A MiB that is free, or a new one at the end of the file, which is durable before a header names it. */
+/* Does something lie past the end of the file?  Then the file must not grow before that is mended: zeros, or the log, would
+ * pass for it. */
+static bool
+is_something_cut(const struct vx_look *look)
+{
+    return vx_look_has(look, 64) || vx_look_has(look, 134) || vx_look_has(look, 136) || vx_look_has(look, 144);
+}
+
+/* A MiB that is free, or a new one at the end of the file, which is durable before a header names it.  Else none as yet. */
 static int
 find_log_place(struct vx_repair *repair, const struct vx_look *look, struct vx_header *next, struct vhdx_error *err)
 {
+    bool     is_free = is_usual_place_free(look);
     uint64_t length;
     int      rc;
 
-    next->log_length = (uint32_t)VX_MIB;
-    next->log_offset = VX_MIB;
-    if (is_usual_place_free(look))
+    next->log_length = is_free || !is_something_cut(look) ? (uint32_t)VX_MIB : 0;
+    next->log_offset = next->log_length > 0 ? VX_MIB : 0;
+    if (is_free || next->log_length == 0)
         return VHDX_OK;
     rc = vx_storage_get_size(repair->storage, &length, err);
     next->log_offset = vx_max_u64(vx_round_up(length, VX_MIB), VX_HEADER_SECTION_SIZE);
@@ -168,6 +178,18 @@ tell_updates(struct vx_repair *repair, const struct vx_look *look)
     return has_some;
 }
 
+/* V28.  The class is called again when the table of blocks is mended. */
+static bool
+tell_new_log(struct vx_repair *repair, const struct vx_look *look)
+{
+    const struct vx_step step = { .rule = 28, .file_offset = VX_HEADER_OFFSET(0) };
+
+    if (!vx_look_has(look, step.rule) || (is_something_cut(look) && !is_usual_place_free(look)))
+        return false;
+    vx_repair_tell(repair, &step, "the image gets a log of 1 MiB");
+    return true;
+}
+
 /* What an update has to say otherwise.  A log in use is the next class's. */
 static bool
 tell_changes(struct vx_repair *repair, const struct vx_look *look)
@@ -190,10 +212,7 @@ tell_changes(struct vx_repair *repair, const struct vx_look *look)
     if (vx_look_has(look, step.rule))
         vx_repair_tell(repair, &step, "the version of the empty log becomes 0");
     has_some |= vx_look_has(look, step.rule);
-    step.rule = 28;
-    if (vx_look_has(look, step.rule))
-        vx_repair_tell(repair, &step, "the image gets a log of 1 MiB");
-    return has_some || vx_look_has(look, step.rule);
+    return tell_new_log(repair, look) || has_some;
 }
 
 static int

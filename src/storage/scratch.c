@@ -131,7 +131,9 @@ write_vector(struct vhdx_storage *storage, const struct iovec *vector, int vecto
     int rc = VHDX_OK;
 
     for (int i = 0; i < vector_count && rc == VHDX_OK; i++) {
-        if (vector[i].iov_len > SIZE_LIMIT || file_offset > SIZE_LIMIT - vector[i].iov_len)
+        uint64_t end;
+
+        if (!vx_add_u64(file_offset, vector[i].iov_len, &end) || end > SIZE_LIMIT)
             return vx_fail(err, VHDX_E_NO_SPACE, VHDX_PART_FILE, file_offset, "no file is that long");
         rc = put(scratch_of(storage), vector[i].iov_base, vector[i].iov_len, file_offset, err);
         file_offset += vector[i].iov_len;
