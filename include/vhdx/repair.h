@@ -52,7 +52,8 @@ struct vhdx_repair_options {
  *   tell      called once per step, before it is carried out; may be NULL
  *   out       filled as far as it got; may be NULL
  *   returns   0 when it ran, whatever was left
- *   errors    VHDX_E_NOT_VHDX, _READ_ONLY, _UNSUPPORTED (another version of the format), _CANCELLED (at a consistent point), _IO, ...
+ *   errors    VHDX_E_NOT_VHDX, _READ_ONLY, _UNSUPPORTED (another version of the format), _CANCELLED (at a consistent
+ *             point), _IO, ...
  *   threads   any number, for different storages
  */
 int vhdx_repair_storage(struct vhdx_storage *storage, const struct vhdx_repair_options *options,

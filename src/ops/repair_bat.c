@@ -1,8 +1,8 @@
 /*
  * Repair of the block allocation table: V131 to V145, in three passes.
  *
- *   B1  First what an entry says by itself (no map of the file is needed): impossible states and places, stray bits, padding.  A
- *       block whose bytes lie past the end of the file has none: it becomes ZERO, not NOT_PRESENT, which would uncover the
+ *   B1  First what an entry says by itself (no map of the file is needed): impossible states and places, stray
+ *       bits, padding.  A block whose bytes lie past the end of the file has none: it becomes ZERO, not NOT_PRESENT, which would uncover the
  *       parent's bytes.  This is durable before the file grows, since then such a place would seem to hold zeros.
  *   B2  Then the file grows to hold blocks that its end has cut.  What was cut off is lost; what is there stays.
  *   B3  Then every block gets a place of its own: of two that share bytes the later one gets a copy, so that every byte of the
@@ -231,10 +231,11 @@ decide_bad_bitmap(struct pass *pass, uint64_t bat_index, uint64_t chunk_index, i
 
     step.is_left = pass->partial_count > 0 && (rule == 141 || entry->file_offset < pass->limits.file_length);
     if (pass->partial_count > 0 && !step.is_left) { /* the file may grow, and then zeros would pass for it */
-        vx_repair_tell(pass->repair, &step, "chunk %" PRIu64 " loses a sector bitmap that lies where no file is; %" PRIu64
-                       " blocks that need it stay unreadable", chunk_index, pass->partial_count);
+        vx_repair_tell(pass->repair, &step, "chunk %" PRIu64 " loses a sector bitmap that lies where no file is",
+                       chunk_index);
         *entry = (struct vx_bat_entry){ .state = VX_BLOCK_NOT_PRESENT };
-        return;
+        step.rule = 143;
+        step.is_left = true;
     }
     if (step.is_left) {
         vx_repair_tell(pass->repair, &step, "the sector bitmap of chunk %" PRIu64 " is lost, and with it which sectors of %"
@@ -399,8 +400,8 @@ separate_block(struct pass *pass, uint64_t bat_index, uint64_t block_index, stru
         vx_repair_tell(pass->repair, &step, "block %" PRIu64 " gets a copy of its own: headers, log or regions were written "
                        "over a part of it, which stays as it reads now", block_index);
     } else {
-        vx_repair_tell(pass->repair, &step, "block %" PRIu64 " gets a copy of its own: it shares bytes with another one, and one "
-                       "of the two is wrong", block_index);
+        vx_repair_tell(pass->repair, &step, "block %" PRIu64 " gets a copy of its own: it shares bytes with another "
+                       "one, and one of the two is wrong", block_index);
     }
     return copy_extent(pass, entry->file_offset, block_size, false, &entry->file_offset, err);
 }
@@ -411,8 +412,8 @@ separate_bitmap(struct pass *pass, uint64_t bat_index, uint64_t chunk_index, str
 {
     struct vx_step step = step_of(pass, conflict == VX_USED_DOUBLE ? 137 : 144, bat_index);
 
-    vx_repair_tell(pass->repair, &step, "the sector bitmap of chunk %" PRIu64 " gets a copy of its own: it shares bytes with a "
-                   "block, and one of the two is wrong", chunk_index);
+    vx_repair_tell(pass->repair, &step, "the sector bitmap of chunk %" PRIu64 " gets a copy of its own: it shares "
+                   "bytes with a block, and one of the two is wrong", chunk_index);
     return copy_extent(pass, entry->file_offset, VX_SECTOR_BITMAP_SIZE, true, &entry->file_offset, err);
 }
 

@@ -500,7 +500,8 @@ tidy(struct vx_image *image, bool drops_locator, struct vhdx_error *err)
     return rc == VHDX_OK ? vx_image_flush(image, err) : rc;
 }
 
-/* V102: was the mark of a differencing image lost, or is the locator left over?  When no block asks a parent, it is the same. */
+/* V102: was the mark of a differencing image lost, or is the locator left over?  When no block asks a parent, it is the
+ * same. */
 static bool
 may_drop_locator(const struct vx_look *look)
 {

@@ -1,5 +1,6 @@
 /*
- * Repair of the region tables: V56, V57 in place, one copy from the other; V59, V66, V69 through the log, both copies together.
+ * Repair of the region tables: V56, V57 in place, one copy from the other; V59, V66, V69 through the log, both copies
+ * together.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -68,6 +69,7 @@ mend_copies(struct vx_repair *repair, struct vx_look *look, struct tables *table
     enum vhdx_severity first = judge_copy(tables, 0, look), second = judge_copy(tables, 1, look);
     bool           is_one_bad = vx_look_has(look, 56);
     struct vx_step step = { .rule = is_one_bad ? 56 : 57 };
+    const char    *why = "";
     int            good = first == VHDX_SEVERITY_REFUSE && second < first;
 
     if (first == VHDX_SEVERITY_REFUSE && second == VHDX_SEVERITY_REFUSE) {
@@ -77,8 +79,9 @@ mend_copies(struct vx_repair *repair, struct vx_look *look, struct tables *table
         return VHDX_OK;
     }
     step.file_offset = VX_REGION_TABLE_OFFSET(1 - good);
-    vx_repair_tell(repair, &step, "region table %d is written anew from table %d%s", 2 - good, 1 + good,
-                   is_one_bad ? "" : good == 0 ? ", which is the one that readers believe" : ", since the first cannot be right");
+    if (!is_one_bad)
+        why = good == 0 ? ", which is the one that readers believe" : ", since the first cannot be right";
+    vx_repair_tell(repair, &step, "region table %d is written anew from table %d%s", 2 - good, 1 + good, why);
     return copy_table(repair, tables, good, err);
 }
 

@@ -148,8 +148,8 @@ static int
 append(struct undo *undo, enum record_kind kind, uint64_t file_offset, const uint8_t *bytes, uint32_t length,
        struct vhdx_error *err)
 {
-    const struct record record = { .number = undo->record_count, .durable = undo->durable_count, .kind = kind, .length = length,
-                                   .file_offset = file_offset, .checksum = vx_crc32c(0, bytes, length) };
+    const struct record record = { .number = undo->record_count, .durable = undo->durable_count, .kind = kind,
+                                   .length = length, .file_offset = file_offset, .checksum = vx_crc32c(0, bytes, length) };
     uint8_t head[RECORD_SIZE];
     int     rc;
 
