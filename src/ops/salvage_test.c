@@ -266,6 +266,7 @@ static const struct damage damages[] = {
     { "block table", BAT },
     { "first MiB", IDENTIFIER | HEADER_1 | HEADER_2 | REGIONS },
     { "first 2 MiB (with the log)", IDENTIFIER | HEADER_1 | HEADER_2 | REGIONS | LOG },
+    { "both headers and the log", HEADER_1 | HEADER_2 | LOG },
     { "headers and block table", HEADER_1 | HEADER_2 | BAT },
     { "region tables and metadata", REGIONS | METADATA },
     { "log and block table", LOG | BAT },
