@@ -78,17 +78,33 @@ FILES = {
     "sectors-of-nothing": image(DYNAMIC, put(ITEMS + 16, number(0, 4))),
     "locator-of-all-keys": image(CHILD, put(ITEMS + 40 + 18, b"\xff\xff")),
     "locator-key-past-its-end": image(CHILD, put(ITEMS + 40 + 20, number(-2, 4))),
+    "physical-sectors-below-logical": image(DYNAMIC_4096, put(ITEMS + 20, number(512, 4))),
+    "bat-region-of-600-mib": image(DYNAMIC, both(REGIONS, 40, 600 * MIB, 4), length(700 * MIB)),
+    "bat-region-of-600-mib-second": image(DYNAMIC, both(REGIONS, 72, 600 * MIB, 4), length(700 * MIB)),
     "block-past-all-numbers": image(DYNAMIC, entry(1, -MIB | 6)),
     "block-in-a-reserved-state": image(DYNAMIC, entry(1, 4)),
     "blocks-at-one-place": image(DYNAMIC, copy(BAT, BAT + 8, 8)),
     "block-over-the-log": image(DYNAMIC, entry(1, MIB | 6)),
     "an-anchor-on-a-block": image(DYNAMIC, copy(BAT, BAT + 48, 8), put(BAT + 48, b"\x03")),
     "bitmap-missing": image(CHILD, entry(4096, 0)),
+    "bitmap-on-a-block": image(CHILD, copy(BAT, BAT + 8 * 4096, 8), put(BAT + 8 * 4096, b"\x06")),
+    "bitmap-of-the-last-chunk-missing": image(TWO_CHUNKS, entry(2 * 4097 - 1, 0), entry(4097 + 1, 0)),
     "bitmap-past-the-end": image(CHILD, entry(4096, 900 * MIB | 6)),
     "padding-with-an-entry": image(DYNAMIC, entry(20, 5 * MIB | 6)),
 }
 
 # --- what replay reads ---
+
+NEWEST = 1 << 40  # a number above those of the entries that are there
+
+
+def zeros(*ranges):
+    """An entry of zero descriptors in front, newer than all."""
+    descriptors = b"".join(b"zero" + number(0, 4) + number(size, 8) + number(offset, 8) + number(NEWEST, 8)
+                           for offset, size in ranges)
+    return (put(LOG + 8, number(0x1000, 4) + number(0, 4) + number(NEWEST, 8) + number(len(ranges), 4)) +
+            put(LOG + FIRST_ENTRY, descriptors))
+
 
 LOGS = {
     "a-sound-log": image(DIRTY),
@@ -101,6 +117,9 @@ LOGS = {
     "page-over-the-log": image(DIRTY, put(LOG + 0x1000 + FIRST_ENTRY + 16, number(LOG, 8))),
     "page-past-all-numbers": image(DIRTY, put(LOG + 0x1000 + FIRST_ENTRY + 16, number(-4096, 8))),
     "lengths-past-all-numbers": image(DIRTY, put(LOG + 48, number(-MIB, 8)), put(LOG + 56, number(-MIB, 8))),
+    "zeros-over-the-bat": image(DIRTY, zeros((BAT + 4096, 4096))),
+    "zeros-past-the-end": image(DIRTY, zeros((BAT + 4096, 4096), (60 * MIB, 8192))),
+    "zeros-past-all-numbers": image(DIRTY, zeros((BAT, -4096))),
     "file-shorter-than-flushed": image(DIRTY, length(6 * MIB)),
     "header-without-its-log": image(DYNAMIC, both(HEADERS, 48, 1, 1)),
 }
@@ -119,6 +138,9 @@ PROGRAMS = {
     "trims-of-a-child": image(CHILD) + view(0, 1) + trim(1, 5, 2000) + trim(1 | WHOLE_BLOCKS, 0, 1) + KILL + COMPARE,
     # The second header became one by the session, and with it the rest of its slot (V7) a finding.
     "rest-of-a-header-slot": image(HUGE, put(HEADERS[1], bytes(4)), put(HEADERS[1] + 5000, b"\x01")) + SMALL_PROGRAM,
+    # A fixed image that lacks blocks (V146) is shorter than it should be (V147) once its end is cut.
+    "end-of-a-fixed-image-without-its-blocks": image(FIXED, *(entry(i, 0) for i in range(1, 6)), length(14 * MIB))
+    + view() + write(1, 0, 6000, 6),
     "written-after-a-replay": image(DIRTY) + SMALL_PROGRAM,
 }
 

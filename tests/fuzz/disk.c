@@ -129,9 +129,12 @@ fuzz_check_is_no_worse(const struct fuzz_verdict *before, struct vhdx_storage *s
     fuzz_check(&after, storage, false);
     MUST(after.rc == VHDX_OK && after.worst < VHDX_SEVERITY_RO && !after.summary.is_dirty);
     for (unsigned rule = 0; rule < 160; rule++) {
-        if (after.rules[rule] && !before->rules[rule] && !expected[rule])
+        bool is_fine = !after.rules[rule] || before->rules[rule] || expected[rule] ||
+                       (rule == 147 && before->rules[146]); /* the close cut space that missing blocks left unused */
+
+        if (!is_fine)
             fprintf(stderr, "V%u is broken now\n", rule);
-        MUST(!after.rules[rule] || before->rules[rule] || expected[rule]);
+        MUST(is_fine);
     }
 }
 

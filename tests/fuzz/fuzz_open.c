@@ -33,19 +33,22 @@ try_open(struct fuzz_guard *guard, unsigned flags, int *rc)
     return disk;
 }
 
-static void
+/* False when a call failed that was told to. */
+static bool
 look(struct vhdx_disk *disk, struct fuzz_input input)
 {
     const struct vx_geometry *g = vx_image_geometry(fuzz_top_image(disk));
     struct vhdx_info info;
     struct fuzz_view view;
 
-    MUST(vhdx_disk_get_info(disk, 0, &info, NULL) == VHDX_OK);
+    if (vhdx_disk_get_info(disk, 0, &info, NULL) < 0)
+        return false;
     MUST(info.virtual_size == g->virtual_size && info.block_size == g->block_size);
     MUST(strlen(info.creator) < sizeof info.creator);
     fuzz_view_init(&view, &input, g->virtual_size, g->block_size);
     fuzz_view_read(&view, disk, bytes);
     fuzz_view_resolve(&view, disk);
+    return true;
 }
 
 static void
@@ -57,7 +60,7 @@ read_only(struct fuzz_guard *guard, const struct fuzz_verdict *verdict, struct f
 
     MUST((rc == VHDX_OK) == (verdict->rc == VHDX_OK && verdict->worst < VHDX_SEVERITY_REFUSE));
     if (disk != NULL)
-        look(disk, input);
+        MUST(look(disk, input));
     vhdx_disk_close(disk, NULL);
 
     if (verdict->rc < 0 || !(verdict->summary.is_dirty || verdict->rules[30]))
@@ -65,7 +68,7 @@ read_only(struct fuzz_guard *guard, const struct fuzz_verdict *verdict, struct f
     fuzz_check(&without_log, guard->storage, true);
     disk = try_open(guard, VHDX_OPEN_IGNORE_LOG, &rc);
     if (disk != NULL)
-        look(disk, input);
+        MUST(look(disk, input));
     vhdx_disk_close(disk, NULL);
 }
 
@@ -132,9 +135,9 @@ writable(struct fuzz_guard *guard, const struct fuzz_verdict *verdict, struct fu
 
 /* --- failures --- */
 
-/* A file that cannot be read to its end, memory that is short. */
+/* A file that cannot be read to its end, memory that is short.  A replay that failed on the way changes no verdict. */
 static void
-fail_somewhere(struct fuzz_guard *guard, struct fuzz_input *input)
+fail_somewhere(struct fuzz_guard *guard, const struct fuzz_verdict *verdict, struct fuzz_input *input)
 {
     unsigned which = (unsigned)fuzz_take(input, 1), n = (unsigned)fuzz_take(input, 1);
     struct vhdx_check_summary summary;
@@ -147,11 +150,13 @@ fail_somewhere(struct fuzz_guard *guard, struct fuzz_input *input)
         rc = vhdx_check_storage(guard->storage, NULL, NULL, NULL, NULL, &summary, NULL);
         MUST(rc == VHDX_OK || !summary.is_complete);
     } else {
-        disk = try_open(guard, 0, &rc);
+        guard->may_write = (which & 4) != 0 && verdict->rc == VHDX_OK && verdict->worst < VHDX_SEVERITY_RO;
+        disk = try_open(guard, guard->may_write ? VHDX_OPEN_WRITE : 0, &rc);
         if (disk != NULL)
-            look(disk, *input);
+            (void)look(disk, *input);
         vhdx_disk_close(disk, NULL);
     }
+    guard->may_write = false;
     guard->fail_in = 0;
     vx_alloc_fail_nth_for_tests(0);
 }
@@ -168,7 +173,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_guard_init(&guard, memory, (how & 1) != 0);
     fuzz_check(&verdict, guard.storage, false);
     if (how & 2)
-        fail_somewhere(&guard, &input);
+        fail_somewhere(&guard, &verdict, &input);
     read_only(&guard, &verdict, input);
     writable(&guard, &verdict, input);
     fuzz_guard_destroy(&guard);

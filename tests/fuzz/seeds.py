@@ -3,8 +3,8 @@
 
     tests/fuzz/seeds.py BUILD FOLDER
 
-writes FOLDER/TARGET/NAME for every target.  BUILD holds the command; its own images are among the bases that every input
-can start from (tests/fuzz/image.c), so what others make is what is added here.
+writes FOLDER/TARGET/NAME for every target.  BUILD holds the command; what cannot be made is left out, since every target
+starts from images of its own, too (tests/fuzz/image.c).
 """
 import os
 import random
@@ -21,6 +21,8 @@ PATHS = (b".\\base.vhdx", b"..\\..\\disks\\base.avhdx", b"\\\\?\\C:\\a\\b.vhdx",
 
 
 def run(*command):
+    if shutil.which(command[0]) is None:
+        return False
     return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
@@ -71,6 +73,14 @@ def seeds_of_images(folder, images):
         write(folder, "chain", name, data + parent + tail)
 
 
+def seeds_of_failures(folder):
+    """Calls and allocations that fail in a check, an open for reading and one for writing (fuzz_open.c)."""
+    for base in (encode.CHILD, encode.DIRTY_CHILD):
+        for which in range(6):
+            for n in range(1, 45):
+                write(folder, "open", f"failure-{base}-{which}-{n}", encode.image(base) + bytes([2, which, n]))
+
+
 def main():
     build, folder = sys.argv[1:]
     images = {}
@@ -78,14 +88,12 @@ def main():
         raw = scratch + "/disk.raw"
         raw_disk(raw)
         our_images(os.path.abspath(build) + "/tools/vhdx/vhdx", scratch, raw)
-        if shutil.which("qemu-img") and shutil.which("qemu-io"):
-            qemu_images(scratch, raw)
+        qemu_images(scratch, raw)
         for name in sorted(os.listdir(scratch)):
             if name.endswith(".vhdx"):
                 images[name[:-5]] = encode.real_file(f"{scratch}/{name}")
-    if not images:
-        sys.exit("no image could be made")
     seeds_of_images(folder, images)
+    seeds_of_failures(folder)
     numbers = random.Random(2)
     for target in SMALL_TARGETS:
         for size in (0, 16, 64):
