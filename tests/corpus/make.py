@@ -95,7 +95,7 @@ FILES = {
 
 # --- what replay reads ---
 
-NEWEST = 1 << 40  # a number above those of the entries that are there
+NEWEST = 1 << 63  # a number above those of the entries that are there
 
 
 def zeros(*ranges):
