@@ -7,11 +7,11 @@
 set -eu
 
 build="gcc libc6-dev make perl meson ninja-build pkg-config python3
-    libjson-c-dev libext2fs-dev ntfs-3g-dev libfuse3-dev nbdkit nbdkit-plugin-dev"
+    libjson-c-dev libext2fs-dev ntfs-3g-dev libfuse3-dev libnbd-dev nbdkit nbdkit-plugin-dev"
 demo="$build e2fsprogs libnbd-bin python3-libnbd qemu-utils"
 check="$demo git libcmocka-dev python3-dev clang libclang-rt-14-dev llvm-14 7zip libvhdi-utils xz-utils strace
     python3-pytest python3-pytest-xdist python3-hypothesis
-    fuse3 dosfstools mtools exfatprogs ntfs-3g fdisk gdisk btrfs-progs xfsprogs
+    fuse3 dosfstools mtools exfatprogs ntfs-3g fio fdisk gdisk btrfs-progs xfsprogs
     gcc-s390x-linux-gnu libc6-dev-s390x-cross gcc-i686-linux-gnu libc6-dev-i386-cross qemu-user-static musl-tools"
 
 package="$build build-essential debhelper dh-python lintian git python3-dev"
