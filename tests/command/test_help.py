@@ -47,7 +47,7 @@ def test_no_such_verb(vhdx, arguments):
         (["info", "--output=xml", "f"], "json or human"),
         (["info", "--json=1", "f"], "--json takes no argument"),
         (["map", "a", "b"], "'b' is one argument too many"),
-        (["map", "-f", "vmdk", "a"], "format 'vmdk' is not known"),
+        (["map", "-f", "vmdx", "a"], "format 'vmdx' is not known"),
         (["info", "--jobs", "0", "a"], "not a number from 1"),
         (["info", "--parents=", "a"], "none, same-dir, any"),
         (["info", "--map", "x=/", "a"], "no path of Windows"),

@@ -321,7 +321,7 @@ const struct verb bench_verb = {
     .summary = "Measure how fast a disk reads or writes",
     .example = "  vhdx bench -c 100000 -d 16 disk.vhdx\n"
                "  vhdx bench -w --pattern 65 --flush-interval 64 scratch.vhdx\n",
-    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_WRITE | SHARED_QUIET,
+    .shared = SHARED_REMOTE | SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_WRITE | SHARED_QUIET,
     .options = lines,
     .usage_status = STATUS_USAGE,
     .run = run_bench,

@@ -29,7 +29,7 @@ struct comparison {
 
 /* Open both and compare; *culprit is the file an error is about. */
 static int
-compare(struct comparison *out, char **paths, enum vhdx_format second_format, const struct shared_options *shared,
+compare(struct comparison *out, char **paths, struct source_format second_format, const struct shared_options *shared,
         const char **culprit, struct vhdx_error *err)
 {
     struct vhdx_disk *a = NULL, *b = NULL;
@@ -101,7 +101,7 @@ run_compare(const struct verb *verb, int argc, char **argv)
     struct shared_options shared;
     struct comparison comparison = { 0 };
     struct vhdx_error err;
-    enum vhdx_format second_format = VHDX_FORMAT_AUTO;
+    struct source_format second_format = { .ours = VHDX_FORMAT_AUTO };
     const char *argument, *culprit;
     char **paths;
     bool is_strict = false;
@@ -110,7 +110,7 @@ run_compare(const struct verb *verb, int argc, char **argv)
     options_begin(&reader, verb, argc, argv, &shared);
     while ((letter = options_next(&reader, &argument)) != OPTION_END) {
         if (letter == 'F')
-            second_format = option_format(&reader, argument);
+            second_format = option_source_format(&reader, argument);
         else
             is_strict = true;
     }
@@ -140,7 +140,7 @@ const struct verb compare_verb = {
     .summary = "Compare the contents of two disks",
     .details = "Exit status: 0 the same, 1 different, 2 or more an error.\n",
     .example = "  vhdx compare -f raw disk.raw disk.vhdx\n",
-    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_PROGRESS |
+    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_REMOTE | SHARED_READ | SHARED_CHAIN | SHARED_PROGRESS |
               SHARED_QUIET | SHARED_SANDBOX,
     .options = lines,
     .usage_status = STATUS_ERROR,

@@ -22,7 +22,10 @@ _vhdx()
         prev=${COMP_WORDS[COMP_CWORD-2]}
     fi
     case $prev in
-    -f | -F | -O | --format | --second-format | --output-format)
+    -f | -F | --format | --second-format)
+        COMPREPLY=($(compgen -W 'vhdx vhd raw qcow2 vmdk vdi' -- "$cur"))
+        return ;;
+    -O | --output-format)
         COMPREPLY=($(compgen -W 'vhdx vhd raw' -- "$cur"))
         return ;;
     --output)

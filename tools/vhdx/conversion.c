@@ -18,6 +18,7 @@
 #include "message.h"
 #include "pipe.h"
 #include "progress.h"
+#include "remote.h"
 
 static bool
 ends_in(const char *path, const char *ending)
@@ -188,20 +189,49 @@ zero_like(struct vhdx_disk *from, struct vhdx_disk *to, struct vhdx_error *err)
     return VHDX_OK;
 }
 
+/* Does all of what will be written over read as zeros already? */
+static int
+is_empty(struct vhdx_disk *to, uint64_t size, bool *out, struct vhdx_error *err)
+{
+    struct vhdx_extent extents[64];
+    uint64_t guest_offset = 0;
+
+    *out = true;
+    while (guest_offset < size && *out) {
+        size_t count;
+        int rc = vhdx_disk_resolve_sparse(to, guest_offset, size - guest_offset, extents, 64, &count, err);
+
+        if (rc < 0)
+            return rc;
+        for (size_t i = 0; i < count; i++)
+            *out = *out && (extents[i].flags & VHDX_EXTENT_ZERO) != 0;
+        guest_offset = extents[count - 1].guest_offset + extents[count - 1].length;
+    }
+    return VHDX_OK;
+}
+
+/* Over something old: it is made to read as zeros where that is quick, and else where the source does; then zeros among the
+ * data must be written, too. */
+static int
+copy_over(struct conversion *conversion, struct vhdx_disk *from, struct vhdx_disk *to, struct progress *progress,
+          struct vhdx_error *err)
+{
+    struct vhdx_copy_options options = conversion->copy;
+    int rc = vhdx_disk_zero(to, 0, vhdx_disk_size(from), VHDX_ZERO_FAST, err);
+
+    if (rc == VHDX_E_UNSUPPORTED) {
+        options.detect_zeros = false;
+        rc = zero_like(from, to, err);
+    }
+    return rc == 0 ? vhdx_copy(from, to, &options, &progress->hook, err) : rc;
+}
+
 static int
 copy_disk(struct conversion *conversion, const struct target *target, struct vhdx_disk *from, struct vhdx_disk *to,
           struct progress *progress, struct vhdx_error *err)
 {
-    struct vhdx_copy_options options = conversion->copy;
-
-    if (target->is_device) {
-        int rc = zero_like(from, to, err);
-
-        if (rc < 0)
-            return rc;
-        options.detect_zeros = false; /* zeros among the data must be written, too */
-    }
-    return vhdx_copy(from, to, &options, &progress->hook, err);
+    return target->is_device ? copy_over(conversion, from, to, progress, err)
+                             : vhdx_copy(from, to, &conversion->copy, &progress->hook, err);
 }
 
 /* Whom an error of a copy is about, as far as its code tells. */
@@ -291,6 +321,64 @@ convert_to_file(struct conversion *conversion, struct vhdx_disk *from, struct vh
     return rc;
 }
 
+/* What is written to a server is the disk; it has its size, and may hold another disk. */
+static int
+open_served_target(struct conversion *conversion, struct vhdx_disk **out, uint64_t size, bool *is_zero,
+                   struct vhdx_error *err)
+{
+    const struct source_format raw = { .ours = VHDX_FORMAT_RAW };
+    int rc = file_open_disk(out, conversion->destination, raw, conversion->shared, VHDX_OPEN_WRITE, err);
+
+    if (rc < 0)
+        return rc;
+    if (vhdx_disk_size(*out) < size)
+        rc = fail(err, VHDX_E_RANGE, "has %" PRIu64 " bytes, %" PRIu64 " are needed", vhdx_disk_size(*out), size);
+    if (rc == 0)
+        rc = is_empty(*out, size, is_zero, err);
+    if (rc == 0 && !*is_zero && !conversion->may_replace)
+        rc = fail(err, VHDX_E_EXISTS, "what is served there holds data, or the server does not tell");
+    if (rc < 0)
+        vhdx_disk_close(*out, NULL);
+    return rc;
+}
+
+static int
+fill_served(struct conversion *conversion, struct vhdx_disk *from, struct vhdx_disk *to, bool is_zero,
+            struct vhdx_error *err)
+{
+    struct progress progress;
+    int rc;
+
+    progress_begin(&progress, conversion->shared);
+    if (from == NULL)
+        rc = pipe_copy(to, conversion->pipe_size, conversion->copy.detect_zeros, !is_zero, &progress, err);
+    else if (is_zero)
+        rc = vhdx_copy(from, to, &conversion->copy, &progress.hook, err);
+    else
+        rc = copy_over(conversion, from, to, &progress, err);
+    progress_end(&progress);
+    return rc;
+}
+
+static int
+convert_to_served(struct conversion *conversion, struct vhdx_disk *from, struct vhdx_error *err)
+{
+    uint64_t size = from != NULL ? vhdx_disk_size(from) : conversion->pipe_size;
+    struct vhdx_disk *to;
+    bool is_zero = false;
+    int rc, close_rc;
+
+    conversion->culprit = conversion->destination;
+    rc = open_served_target(conversion, &to, size, &is_zero, err);
+    if (rc < 0)
+        return rc;
+    rc = fill_served(conversion, from, to, is_zero, err);
+    if (rc < 0)
+        conversion->culprit = find_culprit(conversion, rc);
+    close_rc = vhdx_disk_close(to, rc == 0 ? err : NULL);
+    return rc < 0 ? rc : close_rc;
+}
+
 static int
 convert_to_stream(struct conversion *conversion, struct vhdx_disk *from, struct vhdx_error *err)
 {
@@ -336,6 +424,8 @@ conversion_run(struct conversion *conversion, struct vhdx_error *err)
         conversion->culprit = NULL;
     else if (is_stream(conversion->destination))
         rc = convert_to_stream(conversion, from, err);
+    else if (remote_is(conversion->destination))
+        rc = convert_to_served(conversion, from, err);
     else
         rc = convert_to_file(conversion, from, err);
     if (from != conversion->disk)

@@ -5,6 +5,7 @@
 #include "conversion.h"
 #include "in_place.h"
 #include "message.h"
+#include "remote.h"
 #include "verbs.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -41,12 +42,27 @@ judge_vhd(const struct conversion *conversion, const struct option_reader *reade
         usage_error(reader, "a fixed VHD has no blocks and no log, and sectors of 512 bytes");
 }
 
+/* A server is given the disk itself; what it makes of it is its business. */
+static void
+judge_served(struct conversion *conversion, const struct option_reader *reader)
+{
+    const struct vhdx_create_options *create = &conversion->shared->create;
+
+    if (conversion->target_format != VHDX_FORMAT_AUTO && conversion->target_format != VHDX_FORMAT_RAW)
+        usage_error(reader, "an NBD server is given the disk itself, -O raw: an image is converted to a file");
+    if (conversion->shared->has_type || create->preallocation != VHDX_PREALLOCATE_DEFAULT)
+        usage_error(reader, "--type and --preallocate are for a file");
+    conversion->target_format = VHDX_FORMAT_RAW;
+}
+
 /* What the options and operands say together. */
 static void
 complete_conversion(struct conversion *conversion, const struct option_reader *reader)
 {
     if (conversion->target_format == VHDX_FORMAT_AUTO && conversion->size_unit != 0)
         conversion->target_format = VHDX_FORMAT_VHD;
+    if (remote_is(conversion->destination))
+        judge_served(conversion, reader);
     if (conversion->target_format == VHDX_FORMAT_AUTO)
         conversion->target_format = conversion_format_by_name(reader, conversion->destination);
     judge_vhd(conversion, reader);
@@ -57,7 +73,8 @@ complete_conversion(struct conversion *conversion, const struct option_reader *r
             usage_error(reader, "--size is for a disk that comes through a pipe (SRC '-')");
         return;
     }
-    if (conversion->shared->format != VHDX_FORMAT_AUTO && conversion->shared->format != VHDX_FORMAT_RAW)
+    if (conversion->shared->format.qemu != NULL
+        || (conversion->shared->format.ours != VHDX_FORMAT_AUTO && conversion->shared->format.ours != VHDX_FORMAT_RAW))
         usage_error(reader, "a VHDX or VHD cannot be read from a pipe: store it in a file first");
     if (strcmp(conversion->destination, "-") == 0)
         usage_error(reader, "from a pipe to a pipe is not possible: name a file for DST");
@@ -152,8 +169,8 @@ const struct verb convert_verb = {
     .name = "convert",
     .synopsis = "[OPTIONS] SRC DST, or vhdx convert --in-place --type=TYPE FILE",
     .summary = "Copy a disk to a new VHDX, VHD or raw file, or to a pipe",
-    .details = "SRC is a file, a block device, or '-' for standard input; DST a file, a block device, or '-' for\n"
-               "standard output.  Without -f, SRC is VHDX when it begins like one, VHD when it ends (a dynamic\n"
+    .details = "SRC and DST are files, block devices, '-' for standard input and output, URIs of NBD, or [ COMMAND ],\n"
+               "whose NBD server is used.  Without -f, SRC is VHDX when it begins like one, VHD when it ends (a dynamic\n"
                "one begins) like one, and raw otherwise.  VHDs are written fixed.\n\n"
                "With --in-place FILE itself becomes dynamic or fixed.  It reads as before at every moment, and what was\n"
                "interrupted is finished by the same command; its children stay valid.  If it has a parent, what that\n"
@@ -163,8 +180,9 @@ const struct verb convert_verb = {
                "  vhdx convert -O vhdx disk.raw - | ssh host 'cat > disk.vhdx'\n"
                "  vhdx convert --in-place --type fixed disk.vhdx\n"
                "  vhdx convert --for azure disk.vhdx disk.vhd\n"
+               "  vhdx convert [ qemu-nbd -r -f qcow2 disk.qcow2 ] disk.vhdx\n"
                "  zcat disk.raw.gz | vhdx convert --size 20G - disk.vhdx\n",
-    .shared = SHARED_FORMAT | SHARED_CREATE | SHARED_READ | SHARED_CHAIN | SHARED_WRITE | SHARED_PROGRESS |
+    .shared = SHARED_FORMAT | SHARED_REMOTE | SHARED_CREATE | SHARED_READ | SHARED_CHAIN | SHARED_WRITE | SHARED_PROGRESS |
               SHARED_QUIET | SHARED_SANDBOX,
     .options = lines,
     .usage_status = STATUS_USAGE,

@@ -71,7 +71,7 @@ create_child(struct creation *creation, struct vhdx_error *err)
     int rc;
 
     creation->culprit = creation->parent;
-    rc = file_open_disk(&parent, creation->parent, VHDX_FORMAT_VHDX, creation->shared, flags, err);
+    rc = file_open_disk(&parent, creation->parent, (struct source_format){ VHDX_FORMAT_VHDX, NULL }, creation->shared, flags, err);
     if (rc < 0)
         return rc;
     creation->culprit = creation->path;

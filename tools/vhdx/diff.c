@@ -41,7 +41,7 @@ struct difference {
     char                       **paths;   /* of A and B */
     const char                  *to;      /* NULL: list */
     const char                  *culprit; /* the file an error is about */
-    enum vhdx_format             second_format;
+    struct source_format             second_format;
     bool                         may_replace;
     struct vhdx_disk            *a, *b;
     uint64_t                     range_count, byte_count;
@@ -353,7 +353,7 @@ run_diff(const struct verb *verb, int argc, char **argv)
     options_begin(&reader, verb, argc, argv, &shared);
     while ((letter = options_next(&reader, &argument)) != OPTION_END) {
         if (letter == 'F')
-            difference.second_format = option_format(&reader, argument);
+            difference.second_format = option_source_format(&reader, argument);
         else if (letter == OPTION_TO)
             difference.to = argument;
         else
@@ -376,7 +376,7 @@ const struct verb diff_verb = {
                "Exit status: 0 the same (with --to: the child was made), 1 different, 2 or more an error.\n",
     .example = "  vhdx diff monday.avhdx tuesday.avhdx\n"
                "  vhdx diff --to tuesday.vhdx /backup/monday.vhdx /vm/disk.vhdx\n",
-    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_PROGRESS | SHARED_QUIET,
+    .shared = SHARED_JSON | SHARED_REMOTE | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_PROGRESS | SHARED_QUIET,
     .options = lines,
     .usage_status = STATUS_ERROR,
     .run = run_diff,

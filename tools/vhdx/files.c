@@ -13,6 +13,7 @@
 
 #include "chain.h"
 #include "message.h"
+#include "remote.h"
 
 /* What a signal handler removes; written before `has_unfinished` is set. */
 static char unfinished_path[PATH_MAX];
@@ -278,21 +279,152 @@ file_format(const char *path)
     return format;
 }
 
+/* A format of QEMU's by its magic number, or NULL. */
+static const char *
+qemu_format_of(const uint8_t head[512])
+{
+    static const uint8_t vdi[4] = { 0x7f, 0x10, 0xda, 0xbe };
+
+    if (memcmp(head, "QFI\xfb", 4) == 0)
+        return "qcow2";
+    if (memcmp(head, "KDMV", 4) == 0)
+        return "vmdk";
+    return memcmp(head + 64, vdi, sizeof(vdi)) == 0 ? "vdi" : NULL;
+}
+
+/* As a raw disk, the container would be taken for what it contains. */
+static int
+refuse_qemu_format(const char *path, struct vhdx_error *err)
+{
+    uint8_t head[512] = { 0 };
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const char *format = NULL;
+
+    if (descriptor < 0)
+        return VHDX_OK; /* opening it says why */
+    if (pread(descriptor, head, sizeof(head), 0) == (ssize_t)sizeof(head))
+        format = qemu_format_of(head);
+    close(descriptor);
+    if (format == NULL)
+        return VHDX_OK;
+    return fail(err, VHDX_E_UNSUPPORTED, "looks like %s: -f %s reads the disk in it, by qemu-nbd, and -f raw takes the bytes"
+                " as they are", format, format);
+}
+
+static int
+look_at_storage(struct vhdx_storage *storage, uint64_t file_offset, const char *word, bool *is_there, struct vhdx_error *err)
+{
+    char found[8];
+    struct iovec vector = { .iov_base = found, .iov_len = sizeof(found) };
+    uint64_t size;
+    int rc = storage->methods->get_size(storage, &size, err);
+
+    *is_there = false;
+    if (rc < 0 || size < 512)
+        return rc;
+    rc = storage->methods->readv(storage, &vector, 1, file_offset == UINT64_MAX ? size - 512 : file_offset, err);
+    *is_there = rc == 0 && memcmp(found, word, sizeof(found)) == 0;
+    return rc;
+}
+
+/* A disk that is served is raw, unless somebody says otherwise: its guest could write any signature. */
+static int
+judge_served(struct vhdx_storage *storage, struct vhdx_error *err)
+{
+    bool is_vhdx, is_vhd = false;
+    int rc = look_at_storage(storage, 0, "vhdxfile", &is_vhdx, err);
+
+    if (rc == 0 && !is_vhdx)
+        rc = look_at_storage(storage, UINT64_MAX, "conectix", &is_vhd, err);
+    if (rc < 0 || (!is_vhdx && !is_vhd))
+        return rc;
+    return fail(err, VHDX_E_UNSUPPORTED, "what is served looks like a %s: -f %s reads the disk in it, and -f raw takes the"
+                " bytes as they are", is_vhdx ? "VHDX" : "VHD", is_vhdx ? "vhdx" : "vhd");
+}
+
+/* The disk in a storage, which goes with it. */
+static int
+open_in_storage(struct vhdx_disk **out, struct vhdx_storage *storage, const struct vhdx_open_options *options,
+                struct vhdx_error *err)
+{
+    int rc = vhdx_disk_open_storage(out, storage, options, err);
+
+    if (rc < 0)
+        vhdx_storage_close(storage);
+    return rc;
+}
+
+static int
+open_served(struct vhdx_disk **out, const char *operand, struct vhdx_open_options *options, bool is_disk,
+            struct vhdx_error *err)
+{
+    bool is_writable = (options->flags & VHDX_OPEN_WRITE) != 0;
+    struct vhdx_nbd_facts facts;
+    struct vhdx_storage *storage;
+    int rc = remote_open(&storage, operand, is_writable, &facts, err);
+
+    if (rc < 0)
+        return rc;
+    if (is_disk && options->format == VHDX_FORMAT_AUTO) {
+        rc = judge_served(storage, err);
+        options->format = VHDX_FORMAT_RAW;
+    }
+    if (rc == 0 && is_writable && options->format != VHDX_FORMAT_RAW && !facts.can_flush)
+        rc = fail(err, VHDX_E_UNSUPPORTED, "the NBD server offers no flush: an image that is written there cannot be kept"
+                  " safe");
+    if (rc < 0) {
+        vhdx_storage_close(storage);
+        return rc;
+    }
+    return open_in_storage(out, storage, options, err);
+}
+
 int
-file_open_disk(struct vhdx_disk **out, const char *path, enum vhdx_format format,
-               const struct shared_options *shared, unsigned more_flags, struct vhdx_error *err)
+file_open_image(struct vhdx_disk **out, const char *path, const struct vhdx_open_options *options, struct vhdx_error *err)
+{
+    struct vhdx_open_options own = *options;
+
+    return remote_is(path) ? open_served(out, path, &own, false, err) : vhdx_disk_open_path(out, path, options, err);
+}
+
+static int
+open_by_qemu(struct vhdx_disk **out, const char *path, const char *qemu_format, struct vhdx_open_options *options,
+             struct vhdx_error *err)
+{
+    struct vhdx_storage *storage;
+    int rc;
+
+    if ((options->flags & (VHDX_OPEN_WRITE | VHDX_OPEN_FORCE_SHARE)) != 0 || remote_is(path) || strcmp(path, "-") == 0)
+        return fail(err, VHDX_E_UNSUPPORTED, "%s is read by qemu-nbd: from a file, not for writing, and not with -U",
+                    qemu_format);
+    rc = remote_open_by_qemu(&storage, path, qemu_format, err);
+    return rc < 0 ? rc : open_in_storage(out, storage, options, err);
+}
+
+int
+file_open_disk(struct vhdx_disk **out, const char *path, struct source_format format, const struct shared_options *shared,
+               unsigned more_flags, struct vhdx_error *err)
 {
     struct vhdx_open_options options = options_for_reading(shared);
-    int rc, descriptor;
+    int rc = VHDX_OK, descriptor;
 
     options.flags |= more_flags;
-    options.format = format;
-    if (format == VHDX_FORMAT_AUTO)
+    options.format = format.ours;
+    if (format.qemu != NULL)
+        return open_by_qemu(out, path, format.qemu, &options, err);
+    if (remote_is(path))
+        return open_served(out, path, &options, true, err);
+    if (format.ours == VHDX_FORMAT_AUTO) {
         options.format = file_format(path);
-    if (strcmp(path, "-") != 0) {
+        if (options.format == VHDX_FORMAT_RAW && strcmp(path, "-") != 0)
+            rc = refuse_qemu_format(path, err);
+    }
+    if (rc == 0 && strcmp(path, "-") != 0) {
         rc = (more_flags & VHDX_OPEN_WRITE) != 0 ? chain_begin_writing(path, shared, err) : VHDX_OK;
         return rc < 0 ? rc : vhdx_disk_open_path(out, path, &options, err);
     }
+    if (rc < 0)
+        return rc;
 
     descriptor = dup(STDIN_FILENO);
     if (descriptor < 0)

@@ -55,9 +55,18 @@ uint64_t file_allocated_size(const char *path);
  */
 enum vhdx_format file_format(const char *path);
 
-/* Open what is to be read (or, with VHDX_OPEN_WRITE in `more_flags`, written), finding its format when none is
- * given.  `-` is standard input when that is a file.  What other images depend on is not written (chain.h). */
-int file_open_disk(struct vhdx_disk **out, const char *path, enum vhdx_format format,
+/*
+ * Open what is to be read (or, with VHDX_OPEN_WRITE in `more_flags`, written), finding its format when none is given.  `-`
+ * is standard input when that is a file.  What other images depend on is not written (chain.h).
+ *
+ * What looks like a format that QEMU reads is refused until somebody says what it is, and so is what comes over NBD and
+ * looks like an image: there it is the rule that a disk is served, whose guest wrote what we would look at.
+ */
+int file_open_disk(struct vhdx_disk **out, const char *path, struct source_format format,
                    const struct shared_options *shared, unsigned more_flags, struct vhdx_error *err);
+
+/* Open what is to be an image, when no format is given: a path or an operand of remote.h. */
+int file_open_image(struct vhdx_disk **out, const char *path, const struct vhdx_open_options *options,
+                    struct vhdx_error *err);
 
 #endif

@@ -38,7 +38,7 @@ run_flatten(const struct verb *verb, int argc, char **argv)
     options_operands(&reader, 2, 2, &operands);
     if (shared.create.type == VHDX_TYPE_DIFFERENCING)
         usage_error(&reader, "what stands alone is dynamic or fixed");
-    shared.format = VHDX_FORMAT_VHDX;
+    shared.format.ours = VHDX_FORMAT_VHDX;
     conversion.source = operands[0];
     conversion.destination = operands[1];
     if (strcmp(operands[1], "-") == 0 && shared.create.preallocation != VHDX_PREALLOCATE_DEFAULT)

@@ -27,7 +27,7 @@ judge(const struct option_reader *reader, const struct shared_options *shared)
         usage_error(reader, "--in-place needs --type=dynamic or --type=fixed");
     if (create->type == VHDX_TYPE_DIFFERENCING)
         usage_error(reader, "an image gets a parent by 'vhdx create --parent'; in place it becomes dynamic or fixed");
-    if (shared->format != VHDX_FORMAT_AUTO && shared->format != VHDX_FORMAT_VHDX)
+    if (shared->format.ours != VHDX_FORMAT_AUTO && shared->format.ours != VHDX_FORMAT_VHDX)
         usage_error(reader, "only a VHDX changes in place: another format is converted to a new file");
     if (create->block_size != 0 || create->logical_sector_size != 0 || create->physical_sector_size != 0 ||
         create->log_size != 0 || !vhdx_guid_is_zero(&create->disk_id))

@@ -15,6 +15,7 @@
 #include "json.h"
 #include "message.h"
 #include "sizes.h"
+#include "remote.h"
 #include "text.h"
 #include "verbs.h"
 
@@ -50,7 +51,7 @@ read_info(struct vhdx_info *out, const char *path, const struct shared_options *
     int rc;
 
     options.flags |= VHDX_OPEN_NO_PARENTS;
-    rc = vhdx_disk_open_path(&disk, path, &options, err);
+    rc = file_open_image(&disk, path, &options, err);
     if (rc < 0)
         return rc;
     rc = vhdx_disk_get_info(disk, 0, out, err);
@@ -66,7 +67,8 @@ work(void *context, const char *path, void *memory)
 
     result->rc = read_info(&result->facts.info, path, job->shared, &result->err);
     result->facts.allocated_size = file_allocated_size(path);
-    if (result->rc == 0 && result->facts.info.type == VHDX_TYPE_DIFFERENCING && !job->shared->no_parents
+    result->facts.is_served = remote_is(path);
+    if (result->rc == 0 && result->facts.info.type == VHDX_TYPE_DIFFERENCING && !job->shared->no_parents && !remote_is(path)
         && vhdx_find_parent(path, options_for_reading(job->shared).flags, chain_policy(), &result->facts.parent,
                             &result->facts.parent_error) == 0)
         result->facts.parent_error.code = 0;
@@ -184,7 +186,8 @@ print_human(const char *path, const struct result *result)
     print_text("image", path);
     printf("file format: %s\n", format_name(info->format));
     printf("virtual size: %s\n", size_long(text, info->virtual_size));
-    printf("disk size: %s\n", size_short(text, result->facts.allocated_size));
+    if (!result->facts.is_served) /* what a server's host has set aside nobody tells */
+        printf("disk size: %s\n", size_short(text, result->facts.allocated_size));
     printf("file length: %s\n", size_long(text, info->file_size));
     if (info->format == VHDX_FORMAT_VHDX)
         print_vhdx(path, info);
@@ -293,6 +296,8 @@ run_info(const struct verb *verb, int argc, char **argv)
             usage_error(&reader, "--is takes differencing, fixed, dynamic or dirty, not '%s'", what);
     }
     count = options_operands(&reader, 1, what == NULL && !is_chain ? argc : 1, &paths);
+    if (shared.format.qemu != NULL)
+        usage_error(&reader, "'qemu-img info' tells about %s", shared.format.qemu);
     for (int i = 0; i < count; i++)
         confine_source(&shared, paths[i]);
     confine_begin(&shared, STATUS_FAILED);
@@ -314,7 +319,7 @@ const struct verb info_verb = {
     .example = "  vhdx info disk.vhdx\n"
                "  vhdx info --json --jobs 4 *.vhdx | jq '.[] | {filename, type}'\n"
                "  vhdx info --is dirty disk.vhdx && vhdx replay disk.vhdx\n",
-    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_JOBS | SHARED_SANDBOX,
+    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_REMOTE | SHARED_READ | SHARED_CHAIN | SHARED_JOBS | SHARED_SANDBOX,
     .options = lines,
     .usage_status = STATUS_USAGE,
     .run = run_info,

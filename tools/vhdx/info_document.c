@@ -3,7 +3,19 @@
 
 #include "json.h"
 #include "message.h"
-#include "options.h"
+
+const char *
+format_name(enum vhdx_format format)
+{
+    switch (format) {
+    case VHDX_FORMAT_VHD:
+        return "vhd";
+    case VHDX_FORMAT_RAW:
+        return "raw";
+    default:
+        return "vhdx";
+    }
+}
 
 const char *
 info_type_name(enum vhdx_image_type type)
@@ -115,7 +127,8 @@ info_document(const char *path, const struct info_facts *facts)
     json_add_number(document, "virtual-size", info->virtual_size);
     json_add_text(document, "filename", path);
     json_add_text(document, "format", format_name(info->format));
-    json_add_number(document, "actual-size", facts->allocated_size);
+    if (!facts->is_served)
+        json_add_number(document, "actual-size", facts->allocated_size);
     json_add_number(document, "file-size", info->file_size);
     json_add_number(document, "logical-sector-size", info->logical_sector_size);
     json_add_number(document, "physical-sector-size", info->physical_sector_size);

@@ -9,9 +9,13 @@
 struct info_facts {
     struct vhdx_info         info;
     uint64_t                 allocated_size; /* bytes the host has given to the file */
+    bool                     is_served;      /* over NBD: nobody tells what the host has given */
     struct vhdx_parent_place parent;
     struct vhdx_error        parent_error;   /* code 0: its parent was found, or it needs none */
 };
+
+/* "vhdx", "vhd" or "raw". */
+const char *format_name(enum vhdx_format format);
 
 /* "dynamic", "fixed", "differencing". */
 const char *info_type_name(enum vhdx_image_type type);

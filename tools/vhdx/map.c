@@ -293,7 +293,10 @@ open_disk(struct mapping *mapping, const struct vhdx_open_options *options, stru
     confine_target(mapping->shared, mapping->svg_path);
     confine_target(mapping->shared, mapping->html_path);
     confine_begin(mapping->shared, STATUS_FAILED);
-    rc = vhdx_disk_open_path(&mapping->disk, mapping->path, options, err);
+    if (mapping->shared->format.qemu != NULL)
+        rc = file_open_disk(&mapping->disk, mapping->path, mapping->shared->format, mapping->shared, options->flags, err);
+    else
+        rc = file_open_image(&mapping->disk, mapping->path, options, err);
     if (rc < 0)
         return rc;
     rc = confine_narrow(mapping->shared, err);
@@ -342,7 +345,7 @@ const struct verb map_verb = {
                "  vhdx map --html disk.html --term disk.vhdx\n"
                "  vhdx map --json disk.vhdx | jq '[.[] | select(.data) | .length] | add'\n",
     .options = lines,
-    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_READ | SHARED_CHAIN | SHARED_SANDBOX,
+    .shared = SHARED_JSON | SHARED_FORMAT | SHARED_REMOTE | SHARED_READ | SHARED_CHAIN | SHARED_SANDBOX,
     .usage_status = STATUS_USAGE,
     .run = run_map,
 };

@@ -10,10 +10,12 @@
 #include "conversion.h"
 #include "files.h"
 #include "free_space.h"
+#include "info_document.h"
 #include "jobs.h"
 #include "json.h"
 #include "message.h"
 #include "progress.h"
+#include "remote.h"
 #include "sizes.h"
 #include "stop.h"
 #include "text.h"
@@ -43,7 +45,8 @@ struct result {
     enum vhdx_format           format;
     uint64_t                   file_size;
     struct vhdx_measure_result sizes;
-    struct way                 ways[WAY_COUNT]; /* of a VHDX */
+    bool                       has_ways; /* of a VHDX that lies in a file: */
+    struct way                 ways[WAY_COUNT];
 };
 
 struct measure_job {
@@ -147,7 +150,8 @@ work(void *context, const char *path, void *memory)
     if (job->shared->job_count == 1)
         hook = &progress.hook;
     result->rc = measure_copies(job, path, hook, result);
-    if (result->rc == 0 && result->format == VHDX_FORMAT_VHDX)
+    result->has_ways = result->format == VHDX_FORMAT_VHDX && !remote_is(path);
+    if (result->rc == 0 && result->has_ways)
         result->rc = measure_compact(path, hook, result);
     progress_end(&progress);
 }
@@ -190,7 +194,7 @@ make_document(const char *path, const struct result *result)
     if (result->sizes.vhd_file_size != 0)
         json_add_number(convert, "vhd", result->sizes.vhd_file_size);
     json_object_object_add(document, "convert", convert);
-    if (result->format == VHDX_FORMAT_VHDX)
+    if (result->has_ways)
         json_object_object_add(document, "compact", make_compact(result->ways));
     return document;
 }
@@ -216,7 +220,7 @@ print_human(const char *path, const struct result *result)
     print_size("convert -O raw", result->sizes.raw_file_size);
     if (result->sizes.vhd_file_size != 0)
         print_size("convert -O vhd", result->sizes.vhd_file_size);
-    for (unsigned i = 0; i < WAY_COUNT && result->format == VHDX_FORMAT_VHDX; i++) {
+    for (unsigned i = 0; i < WAY_COUNT && result->has_ways; i++) {
         if (result->ways[i].rc == VHDX_OK) {
             print_size(result->ways[i].command, result->ways[i].result.file_size_after);
         } else {
@@ -290,7 +294,7 @@ const struct verb measure_verb = {
     .example = "  vhdx measure ext4.vhdx\n"
                "  vhdx measure -f raw --block-size 1M disk.raw\n"
                "  vhdx measure --json --jobs 4 *.vhdx | jq '.[] | [.filename, .convert.dynamic]'\n",
-    .shared = SHARED_FORMAT | SHARED_CREATE | SHARED_CHAIN | SHARED_JSON | SHARED_PROGRESS | SHARED_QUIET |
+    .shared = SHARED_FORMAT | SHARED_REMOTE | SHARED_CREATE | SHARED_CHAIN | SHARED_JSON | SHARED_PROGRESS | SHARED_QUIET |
               SHARED_JOBS | SHARED_SANDBOX,
     .options = lines,
     .usage_status = STATUS_USAGE,

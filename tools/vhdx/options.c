@@ -15,6 +15,7 @@
 #include "chain.h"
 #include "json.h"
 #include "message.h"
+#include "remote.h"
 #include "sizes.h"
 
 enum { /* above every number that a verb gives its own options */
@@ -53,7 +54,7 @@ static const struct shared_line {
                        " (default), at once (default of fixed), or by writing zeros" } },
     { SHARED_CREATE, { "options", 'o', "KEY=VALUE,..", "block_size=, log_size=, subformat=, as qemu-img has"
                        " them" } },
-    { SHARED_FORMAT, { "format", 'f', "FORMAT", "format of the source: vhdx, vhd or raw" } },
+    { SHARED_FORMAT, { "format", 'f', "FORMAT", "format of the source: vhdx, vhd, raw, or by qemu-nbd qcow2, vmdk, vdi" } },
     { SHARED_JSON, { "json", OPTION_JSON, NULL, "print one JSON document" } },
     { SHARED_JSON, { "output", OPTION_OUTPUT, "json|human", "the same, as qemu-img spells it" } },
     { SHARED_PROGRESS, { "progress", 'p', "[FD]", "show progress at once, or write lines N/100 to FD" } },
@@ -94,6 +95,7 @@ options_begin(struct option_reader *reader, const struct verb *verb, int argc, c
               struct shared_options *shared)
 {
     size_t count = 0;
+    const char *complaint = (verb->shared & SHARED_REMOTE) != 0 ? remote_join_commands(&argc, argv) : NULL;
 
     *reader = (struct option_reader){ .verb = verb, .shared = shared, .argc = argc, .argv = argv };
     *shared = (struct shared_options){ .progress_descriptor = -1, .job_count = 1 };
@@ -108,6 +110,8 @@ options_begin(struct option_reader *reader, const struct verb *verb, int argc, c
     add_line(reader, &count, &help_line);
     opterr = 0; /* the message is ours: escaped, and with the verb's exit status */
     optind = 1;
+    if (complaint != NULL)
+        usage_error(reader, "%s", complaint);
 }
 
 static void
@@ -199,29 +203,64 @@ option_number(const struct option_reader *reader, const char *name, const char *
     return value;
 }
 
+static bool
+find_format(const char *name, enum vhdx_format *out)
+{
+    static const struct {
+        const char      *name;
+        enum vhdx_format format;
+    } formats[] = {
+        { "vhdx", VHDX_FORMAT_VHDX }, { "vhd", VHDX_FORMAT_VHD }, { "vpc", VHDX_FORMAT_VHD }, /* which is QEMU's word */
+        { "raw", VHDX_FORMAT_RAW },
+    };
+
+    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+        if (strcmp(name, formats[i].name) == 0) {
+            *out = formats[i].format;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A format that qemu-nbd reads, under QEMU's own word. */
+static const char *
+find_qemu_format(const char *name)
+{
+    static const char *const formats[] = { "qcow2", "vmdk", "vdi", "qcow", "qed", "parallels" };
+
+    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+        if (strcmp(name, formats[i]) == 0)
+            return formats[i];
+    }
+    return NULL;
+}
+
+struct source_format
+option_source_format(const struct option_reader *reader, const char *argument)
+{
+    struct source_format format = { .ours = VHDX_FORMAT_RAW };
+
+    if (find_format(argument, &format.ours))
+        return format;
+    format.qemu = find_qemu_format(argument);
+    if (format.qemu == NULL || (reader->verb->shared & SHARED_REMOTE) == 0)
+        usage_error(reader, "format '%s' is not known: vhdx, vhd, raw, and by qemu-nbd qcow2, vmdk, vdi, qcow, qed and"
+                    " parallels are", argument);
+    return format;
+}
+
 enum vhdx_format
 option_format(const struct option_reader *reader, const char *argument)
 {
-    if (strcmp(argument, "vhdx") == 0)
-        return VHDX_FORMAT_VHDX;
-    if (strcmp(argument, "vhd") == 0 || strcmp(argument, "vpc") == 0) /* which is what QEMU calls it */
-        return VHDX_FORMAT_VHD;
-    if (strcmp(argument, "raw") == 0)
-        return VHDX_FORMAT_RAW;
-    usage_error(reader, "format '%s' is not known: vhdx, vhd and raw are", argument);
-}
+    enum vhdx_format format;
 
-const char *
-format_name(enum vhdx_format format)
-{
-    switch (format) {
-    case VHDX_FORMAT_VHD:
-        return "vhd";
-    case VHDX_FORMAT_RAW:
-        return "raw";
-    default:
-        return "vhdx";
-    }
+    if (find_format(argument, &format))
+        return format;
+    if (find_qemu_format(argument) != NULL)
+        usage_error(reader, "%s is written by a server: qemu-img create -f %s FILE SIZE, then DST is"
+                    " [ qemu-nbd -f %s FILE ]", argument, argument, argument);
+    usage_error(reader, "format '%s' is not known: vhdx, vhd and raw are", argument);
 }
 
 static enum vhdx_image_type
@@ -334,7 +373,7 @@ take_shared(struct option_reader *reader, int letter)
 
     switch (letter) {
     case 'f':
-        shared->format = option_format(reader, optarg);
+        shared->format = option_source_format(reader, optarg);
         return true;
     case OPTION_JSON:
         shared->json = true;
@@ -433,6 +472,20 @@ options_next(struct option_reader *reader, const char **argument)
     }
 }
 
+/* A server is not in the sandbox, nor can it be started from there. */
+static void
+judge_sandbox(const struct option_reader *reader, char *const *operands, int count)
+{
+    bool is_remote = reader->shared->format.qemu != NULL;
+
+    if (!reader->shared->sandbox)
+        return;
+    for (int i = 0; i < count; i++)
+        is_remote = is_remote || remote_is(operands[i]);
+    if (is_remote)
+        usage_error(reader, "--sandbox is for files: NBD servers stay outside of it");
+}
+
 int
 options_operands(const struct option_reader *reader, int least, int most, char ***operands)
 {
@@ -446,6 +499,7 @@ options_operands(const struct option_reader *reader, int least, int most, char *
     if (count > most)
         usage_error(reader, "'%s' is one argument too many", reader->argv[optind + most]);
     *operands = reader->argv + optind;
+    judge_sandbox(reader, *operands, count);
     return count;
 }
 
@@ -455,7 +509,7 @@ options_for_reading(const struct shared_options *shared)
     struct vhdx_open_options options = {
         .flags = (shared->ignore_log ? VHDX_OPEN_IGNORE_LOG : 0)
                  | (shared->force_share ? VHDX_OPEN_FORCE_SHARE : 0),
-        .format = shared->format,
+        .format = shared->format.ours,
     };
 
     if (chain_policy() != NULL)

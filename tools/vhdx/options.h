@@ -26,6 +26,13 @@ struct option_line {
 #define SHARED_CHAIN    128u /* --parents, --map */
 #define SHARED_WRITE    256u /* --orphan-children */
 #define SHARED_SANDBOX  512u /* --sandbox: the verb calls confine.h */
+#define SHARED_REMOTE   1024u /* operands may be URIs of NBD and [ COMMAND ] */
+
+/* How a source is to be read. */
+struct source_format {
+    enum vhdx_format ours;
+    const char      *qemu; /* not NULL: by qemu-nbd, under this name */
+};
 
 struct shared_options {
     bool                       json;
@@ -33,7 +40,7 @@ struct shared_options {
     bool                       wants_progress;
     int                        progress_descriptor; /* --progress=FD, or -1 */
     unsigned                   job_count;
-    enum vhdx_format           format;              /* AUTO when -f was not given */
+    struct source_format       format;              /* AUTO when -f was not given */
     bool                       force_share;
     bool                       ignore_log;
     bool                       no_parents;          /* --parents=none */
@@ -88,10 +95,9 @@ _Noreturn void usage_error(const struct option_reader *reader, const char *forma
 uint64_t option_size(const struct option_reader *reader, const char *name, const char *argument);
 uint64_t option_number(const struct option_reader *reader, const char *name, const char *argument, uint64_t least,
                        uint64_t most);
+struct source_format option_source_format(const struct option_reader *reader, const char *argument);
+/* The same of what is written: a format of our own. */
 enum vhdx_format option_format(const struct option_reader *reader, const char *argument);
-
-/* "vhdx", "vhd" or "raw". */
-const char *format_name(enum vhdx_format format);
 
 /* Options for vhdx_disk_open_*, read-only, as the shared options ask for; with the verb's SHARED_CHAIN, chains open. */
 struct vhdx_open_options options_for_reading(const struct shared_options *shared);

@@ -7,6 +7,11 @@
 #define MAX_READERS 8u
 
 /*
+ * Load a module by its file's name, from one directory only (below), and give what it offers by this name, or NULL.
+ */
+const void *load_module(const char *file_name, const char *symbol);
+
+/*
  * Load the modules that are there, from one directory only: VHDX_MODULE_PATH when it is set (a build tree), else where they
  * were installed.  A module that is missing is no error: its file systems are recognised and left alone.
  *
