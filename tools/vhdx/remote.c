@@ -71,7 +71,7 @@ need_module(struct vhdx_error *err)
     if (load_once() != NULL)
         return 0;
     return fail(err, VHDX_E_UNSUPPORTED, "NBD needs the module vhdx-nbd.so, which is not installed or needs libnbd"
-                " (Debian: libnbd0)");
+                " (Debian: vhdx-module-nbd)");
 }
 
 int
