@@ -95,7 +95,7 @@ run_in_background(const struct mount_request *request, const char *folder)
 int
 main(int argc, char **argv)
 {
-    struct mount_request request;
+    static struct mount_request request; /* what it owns is kept to the end */
     char folder[PATH_MAX], source[PATH_MAX];
 
     request_read(&request, argc, argv);

@@ -654,7 +654,8 @@ def test_mount_and_fstab(vhdx, disk, tmp_path):
         echo written | dd of=mnt/disk.raw conv=notrunc status=none
         {COMMAND} unmount mnt
     """
-    done = subprocess.run(["unshare", "-m", "sh", "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, timeout=60)
+    # slave: what other tests unmount meanwhile goes here, too
+    done = subprocess.run(["unshare", "-m", "--propagation", "slave", "sh", "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, timeout=60)
     if done.returncode != 0 and not done.stdout:
         pytest.skip("no mount namespace here")
     assert done.returncode == 0
