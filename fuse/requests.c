@@ -283,6 +283,22 @@ read_range(fuse_req_t req, const struct node *node, size_t size, uint64_t offset
     free(buffer);
 }
 
+/* Once the kernel has the bytes the file may be closed, and its text freed by another thread: from a copy, then. */
+static void
+reply_copy(fuse_req_t req, const char *bytes, size_t size)
+{
+    char *copy = size == 0 ? NULL : malloc(size);
+
+    if (size > 0 && copy == NULL) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    if (size > 0)
+        memcpy(copy, bytes, size);
+    fuse_reply_buf(req, copy, size);
+    free(copy);
+}
+
 static void
 answer_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file)
 {
@@ -292,7 +308,7 @@ answer_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fu
         const struct document *document = (const void *)(uintptr_t)file->fh;
 
         size = (size_t)clip((uint64_t)offset, size, document->length);
-        fuse_reply_buf(req, size == 0 ? NULL : document->text + offset, size);
+        reply_copy(req, size == 0 ? NULL : document->text + offset, size);
     } else {
         read_range(req, node, size, (uint64_t)offset);
     }
