@@ -4,7 +4,7 @@
  *   - the image opens no worse than before, and what could be read reads the same;
  *   - the same repair, called again, ends where it would have ended without the cut;
  *   - or the undo file, as it is, gives back every byte and the length.
- * The same with calls that fail.
+ * The same with calls and allocations that fail.
  *
  *   repair_crash_test [--stride N] [--cuts N] [--seed N] [--only CASE]
  */
@@ -337,6 +337,29 @@ fail_call(struct run *run, const struct world *fresh, uint64_t n)
     return has_failed;
 }
 
+/* The same of an allocation. */
+static bool
+fail_allocation(struct run *run, const struct world *fresh, size_t n)
+{
+    struct vhdx_error err = { .message = "" };
+    struct world world;
+    size_t made;
+    int rc;
+
+    clone_world(&world, fresh);
+    open_world(&world);
+    vx_alloc_fail_nth_for_tests(n);
+    rc = repair_with_undo(&world, &err);
+    made = vx_alloc_fail_nth_for_tests(0);
+    close_world(&world);
+    if (made >= n && rc != VHDX_E_NO_MEMORY && rc != run->rc)
+        (void)violated(run, "an allocation failed", err.message);
+    cut_world(&world, VX_KEEP_ALL, n);
+    examine(run, &world, n % 3 == 0, "after an allocation failed");
+    free_world(&world);
+    return made >= n;
+}
+
 /* --- cases --- */
 
 static bool
@@ -373,6 +396,8 @@ run_case(const struct damage_case *c, const struct run *settings)
         cut_everywhere(&run, &fresh);
         cuts = run.states;
         for (uint64_t n = 1 + run.phase; !run.is_violated && fail_call(&run, &fresh, n); n += run.stride)
+            continue;
+        for (size_t n = 1 + run.phase; !run.is_violated && fail_allocation(&run, &fresh, n); n += 4 * run.stride)
             continue;
         tap_ok(!run.is_violated, "%s: %" PRIu64 " cuts, %" PRIu64 " failures", c->about, cuts, run.states - cuts);
         free_world(&fresh);
