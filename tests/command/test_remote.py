@@ -278,6 +278,17 @@ def test_the_server_ends_with_us(vhdx, raw_disk, tmp_path, how):
     assert_ends(pid)
 
 
+def test_a_server_that_never_answers_ends_with_us(vhdx, tmp_path):
+    """It says nothing that could fail and hears no connection end: only our own end ends it."""
+    running = vhdx.start("info", "[", "sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 60", "]")
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().endswith("\n"):
+        assert running.poll() is None
+        time.sleep(0.01)
+    running.kill()
+    running.wait()
+    assert_ends(int((tmp_path / "pid").read_text()))
+
+
 def test_the_server_ends_with_the_work(vhdx, raw_disk, tmp_path):
     script = f"echo $$ > {tmp_path}/pid; exec nbdkit file {raw_disk}"
     vhdx("convert", "[", "sh", "-c", script, "]", "a.vhdx")
