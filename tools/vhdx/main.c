@@ -7,6 +7,7 @@
 
 #include "message.h"
 #include "sandbox/sandbox.h"
+#include "suggest.h"
 #include "verbs.h"
 
 static const struct verb *const verbs[] = {
@@ -61,13 +62,26 @@ print_version(void)
     return STATUS_GOOD;
 }
 
+static const char *
+nearest_verb(const char *word)
+{
+    struct suggestion suggestion;
+
+    suggest_begin(&suggestion, word);
+    for (size_t i = 0; i < VERB_COUNT; i++)
+        suggest_offer(&suggestion, verbs[i]->name);
+    return suggestion.best;
+}
+
 static int
 refuse(const char *text)
 {
     if (text == NULL)
         message_print("say what to do: a verb is missing");
-    else
+    else if (text[0] == '-' || nearest_verb(text) == NULL)
         message_print("there is no verb '%s'", text);
+    else
+        message_print("there is no verb '%s': did you mean '%s'?", text, nearest_verb(text));
     fprintf(stderr, "Try 'vhdx --help' for more information.\n");
     return STATUS_USAGE;
 }

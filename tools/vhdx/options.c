@@ -17,6 +17,7 @@
 #include "message.h"
 #include "remote.h"
 #include "sizes.h"
+#include "suggest.h"
 
 enum { /* above every number that a verb gives its own options */
     OPTION_JSON = 1000,
@@ -440,6 +441,25 @@ name_of(const struct option_reader *reader, int letter)
     return NULL;
 }
 
+/* `text` is "--NAME" or "--NAME=VALUE". */
+static _Noreturn void
+refuse_long_option(const struct option_reader *reader, const char *text)
+{
+    struct suggestion suggestion;
+    char word[64];
+
+    snprintf(word, sizeof(word), "%.*s", (int)strcspn(text + 2, "="), text + 2);
+    suggest_begin(&suggestion, word);
+    for (const struct option *option = reader->long_options; option->name != NULL; option++) {
+        if (strncmp(option->name, word, strlen(word)) == 0)
+            usage_error(reader, "option '%s' is short for several", text);
+        suggest_offer(&suggestion, option->name);
+    }
+    if (suggestion.best != NULL)
+        usage_error(reader, "there is no option '%s': did you mean '--%s'?", text, suggestion.best);
+    usage_error(reader, "there is no option '%s'", text);
+}
+
 static _Noreturn void
 refuse_option(const struct option_reader *reader, bool lacks_argument)
 {
@@ -448,7 +468,7 @@ refuse_option(const struct option_reader *reader, bool lacks_argument)
     if (lacks_argument)
         usage_error(reader, "option --%s needs an argument", name);
     if (optopt == 0)
-        usage_error(reader, "there is no option '%s', or it is short for several", reader->argv[optind - 1]);
+        refuse_long_option(reader, reader->argv[optind - 1]);
     if (name == NULL)
         usage_error(reader, "there is no option '-%c'", optopt);
     usage_error(reader, "option --%s takes no argument", name);
