@@ -6,6 +6,7 @@
 #   make check-long    the random tests for hours: HOURS=8
 #   make fuzz          each fuzzer for a while: SECONDS_EACH=60
 #   make install       PREFIX=/usr/local, DESTDIR=
+#   make static        the command as one file without shared libraries, build-static/tools/vhdx/vhdx
 #   make deb           Debian packages, in build-deb/
 #   make clean
 
@@ -15,7 +16,7 @@ IMAGE        =
 HOURS        = 8
 SECONDS_EACH = 60
 
-.PHONY: all dependencies demo check check-long fuzz install deb clean
+.PHONY: all dependencies demo check check-long fuzz install static deb clean
 
 all: dependencies
 	@test -f $(BUILD)/build.ninja || meson setup -Dtests=disabled --prefix=$(PREFIX) $(BUILD) >$(BUILD).log 2>&1 || \
@@ -47,9 +48,18 @@ install: all
 	@meson configure -Dprefix=$(PREFIX) $(BUILD) && meson install -C $(BUILD)
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" -eq 0 ]; then ldconfig; fi
 
+static:
+	@scripts/install-deps.sh build
+	@test -f build-static/build.ninja || meson setup -Dstatic_command=true -Dtests=disabled -Dnbdkit=disabled -Dfuse=disabled \
+	    -Dext=disabled -Dntfs=disabled -Dnbd=disabled -Dpython=disabled build-static >build-static.log 2>&1 || \
+	    { cat build-static.log; rm -rf build-static; exit 1; }
+	@rm -f build-static.log
+	@ninja --quiet -C build-static tools/vhdx/vhdx
+	@ls -l build-static/tools/vhdx/vhdx
+
 deb:
 	@scripts/install-deps.sh package
 	@scripts/make-deb.sh
 
 clean:
-	rm -rf $(BUILD) build-check build-deb
+	rm -rf $(BUILD) build-check build-deb build-static

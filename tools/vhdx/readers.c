@@ -17,6 +17,14 @@ static struct module {
     bool        is_loaded;
 } modules[] = { { "ext", "ext", false }, { "ntfs", "NTFS", false } };
 
+#ifdef VHDX_NO_MODULES
+const void *
+load_module(const char *file_name, const char *symbol)
+{
+    (void)file_name, (void)symbol;
+    return NULL;
+}
+#else
 const void *
 load_module(const char *file_name, const char *symbol)
 {
@@ -37,6 +45,7 @@ load_module(const char *file_name, const char *symbol)
         dlclose(object);
     return found;
 }
+#endif
 
 static const struct vhdx_fs_reader *
 load(const char *name)
