@@ -168,7 +168,7 @@ def test_in_use(vhdx, tmp_path):
     (["--in-place", "--type=fixed", "a.vhdx", "b.vhdx"], "too many"),
     (["--in-place", "--type=fixed", "--block-size=4M", "a.vhdx"], "only the type changes"),
     (["--in-place", "--type=fixed", "-O", "raw", "a.vhdx"], "makes no copy"),
-    (["--in-place", "--type=fixed", "-f", "raw", "a.vhdx"], "raw disk"),
+    (["--in-place", "--type=fixed", "-f", "raw", "a.vhdx"], "only a VHDX changes in place"),
     (["--in-place", "--type=dynamic", "--preallocate=full", "a.vhdx"], "keeps the space"),
     (["--dry-run", "a.vhdx", "b.vhdx"], "--in-place"),
 ])

@@ -116,11 +116,11 @@ def test_for_people(vhdx, raw_disk):
     vhdx("create", "-q", "a.vhdx", "1G")
     lines = vhdx("measure", "a.vhdx", "disk.raw").decode().splitlines()
     assert lines[0] == "a.vhdx: 4 MiB (4194304 bytes), a disk of 1 GiB with 0 B of data"
-    assert [line.split("  ")[1] for line in lines[1:7]] == [
-        "convert --type=dynamic", "convert --type=fixed", "convert -O raw", "compact --no-fs", "compact",
+    assert [line.split("  ")[1] for line in lines[1:8]] == [
+        "convert --type=dynamic", "convert --type=fixed", "convert -O raw", "convert -O vhd", "compact --no-fs", "compact",
         "compact --zeroes"]
     assert lines[1].endswith("4 MiB (4194304 bytes)") and lines[3].endswith("1 GiB (1073741824 bytes)")
-    assert lines[7].startswith("disk.raw: ") and len(lines) == 11
+    assert lines[8].startswith("disk.raw: ") and len(lines) == 13
 
 
 def test_several_files_a_row_each_and_the_worst_status(vhdx, raw_disk):

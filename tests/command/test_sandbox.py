@@ -256,9 +256,12 @@ def test_a_verb_meets_hostile_contents_confined(vhdx, kernel, intruder, raw_disk
     for answers in intruder.answers():  # it looks at contents while it opens, too
         answers.pop("read-beside")
         assert set(answers.values()) <= REFUSED, answers
-    vhdx("compare", "--sandbox", raw_disk, "images/a.vhdx", **intruder.how)
-    for answers in intruder.answers():
-        assert set(answers.values()) == {errno.EPERM}, answers
+    (tmp_path / "raw").mkdir()
+    shutil.copy(raw_disk, tmp_path / "raw" / "disk.raw")
+    vhdx("compare", "--sandbox", "raw/disk.raw", "images/a.vhdx", **intruder.how)
+    for answers in intruder.answers():  # what the files are has to be looked at before all is open
+        answers.pop("read-beside")
+        assert set(answers.values()) <= REFUSED, answers
     vhdx("convert", "-O", "raw", "images/a.vhdx", "out/b.raw", **intruder.how)
     assert intruder.answers()[-1] == dict.fromkeys(ALL, 0)
 
