@@ -425,6 +425,13 @@ options_for(const struct image *image)
     };
 }
 
+/* On hosts that are slow, VHDX_FEW says so, every fifth case has to do. */
+static bool
+is_left_out(uint64_t number)
+{
+    return getenv("VHDX_FEW") != NULL && number % 5 != 0;
+}
+
 /* Structures overwritten with zeros and with junk, every image. */
 static void
 structures_gone(void **state)
@@ -438,9 +445,12 @@ structures_gone(void **state)
         options = options_for(&image);
         for (size_t k = 0; k < DAMAGES; k++) {
             for (int with_junk = 0; with_junk < 2; with_junk++) {
-                struct vhdx_storage *damaged = clone(image.storage);
+                struct vhdx_storage *damaged;
                 struct share         share;
 
+                if (is_left_out(i + 2 * k + (uint64_t)with_junk))
+                    continue;
+                damaged = clone(image.storage);
                 do_damage(damaged, &image, damages[k].targets, with_junk != 0);
                 share = expect_honest(&image, damages[k].name, damaged, &options);
                 if (!with_junk)
@@ -466,9 +476,12 @@ cut_off(void **state)
         options = options_for(&image);
         assert_int_equal(vx_storage_get_size(image.storage, &length, NULL), VHDX_OK);
         for (uint64_t at = 0; at <= length; at += VX_MIB, cuts++) {
-            struct vhdx_storage *damaged = clone(image.storage);
+            struct vhdx_storage *damaged;
             struct share         share;
 
+            if (at < length && is_left_out(at / VX_MIB))
+                continue;
+            damaged = clone(image.storage);
             assert_int_equal(vx_storage_set_size(damaged, at, NULL), VHDX_OK);
             share = expect_honest(&image, "cut off", damaged, &options);
             assert_true(share.recovered >= last_recovered || share.guessed > 0);
@@ -489,7 +502,8 @@ cut_off(void **state)
 static void
 random_damage(void **state)
 {
-    unsigned rounds = getenv("SALVAGE_ROUNDS") != NULL ? (unsigned)strtoul(getenv("SALVAGE_ROUNDS"), NULL, 0) : 6;
+    unsigned rounds = getenv("SALVAGE_ROUNDS") != NULL ? (unsigned)strtoul(getenv("SALVAGE_ROUNDS"), NULL, 0)
+                                                         : getenv("VHDX_FEW") != NULL ? 2 : 6;
 
     (void)state;
     draw_state = getenv("SALVAGE_SEED") != NULL ? (uint32_t)strtoul(getenv("SALVAGE_SEED"), NULL, 0) : 20240607;
@@ -696,8 +710,11 @@ bad_sectors(void **state)
         assert_int_equal(vx_storage_get_size(image.storage, &length, NULL), VHDX_OK);
         for (uint64_t bad = 0; bad < length; bad += bad < VX_MIB ? 64 * VX_KIB : VX_MIB) {
             uint64_t     place = bad + (bad / VX_MIB % 2) * 8 * VX_KIB;
-            struct share share = expect_honest(&image, "a bad sector", new_dying(clone(image.storage), place, 512), &options);
+            struct share share;
 
+            if (is_left_out(bad / VX_MIB + bad / (64 * VX_KIB)))
+                continue;
+            share = expect_honest(&image, "a bad sector", new_dying(clone(image.storage), place, 512), &options);
             if (bad >= M(6)) /* payload, or a sector bitmap: that is in a child, and costs its blocks */
                 assert_true(share.lost <= (recipes[tried[i]].has_parent ? M(4) : 4 * VX_KIB));
         }
