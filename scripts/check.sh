@@ -175,6 +175,7 @@ need_gcc_build() {
 # ---- the steps ----
 
 step_gcc() {
+    test_environment="VHDX_MODEL_SECONDS=10 VHDX_THREADS_SECONDS=10" # make check-long takes hours
     need_gcc_build && suites gcc unit boundaries model counted threads corpus fuzz
 }
 
@@ -217,6 +218,7 @@ build_clang() {
 }
 
 step_clang() {
+    test_environment=$once
     build_clang && suites clang unit && fuzzers 10
 }
 

@@ -5,6 +5,7 @@
 #include "ops/repair_fixture.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include <vhdx/repair.h>
 
@@ -198,8 +199,10 @@ run_case(const struct damage_case *c)
 static void
 every_case(void **state)
 {
+    size_t step = getenv("VHDX_FEW") != NULL ? 5 : 1; /* where each case is slow */
+
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i += step)
         run_case(&cases[i]);
 }
 
@@ -319,7 +322,7 @@ undo_of_another_or_damaged(void **state)
         byte ^= 0x40;
         vx_storage_write(cut, &byte, 1, at, NULL);
         if (at != 0)
-            at += 4001;
+            at += getenv("VHDX_FEW") != NULL ? 40001 : 4001;
         refuses_undo(cut, image.storage);
     }
     put_number(&image, VX_HEADER_OFFSET(0) + 16, 8, 7); /* written since */
