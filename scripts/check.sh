@@ -21,6 +21,7 @@ library_only=(-Dtests=enabled -Dcommand=disabled -Dnbdkit=disabled -Dfuse=disabl
 jobs=$(nproc)
 passed=0 failed=0 skipped=0
 
+# Sanitized builds have line numbers and no more (-g1), foreign ones nothing to debug: both build faster.
 # Sanitizers and emulated hosts are slow and find what they can find early: there each random test does every
 # configuration once, and the full count runs on gcc's build.
 once="VHDX_MODEL_SECONDS=0 VHDX_THREADS_SECONDS=0 VHDX_CRASH_STATES=4000 VHDX_FEW=1"
@@ -214,7 +215,7 @@ step_hostile() {
 
 # clang's warnings, its analysis of locks and its sanitizers, and the fuzzers for a short while each.
 build_clang() {
-    CC=clang build clang "${everything[@]}" -Dfuzzers=enabled -Db_sanitize=address,undefined -Db_lundef=false
+    CC=clang build clang "${everything[@]}" -Dfuzzers=enabled -Dc_args=-g1 -Db_sanitize=address,undefined -Db_lundef=false
 }
 
 step_clang() {
@@ -233,14 +234,14 @@ step_sanitizers() {
 }
 
 step_threads() {
-    configure threads "${library_only[@]}" -Db_sanitize=thread && suites threads threads
+    configure threads "${library_only[@]}" -Dc_args=-g1 -Db_sanitize=thread && suites threads threads
 }
 
 # Other hosts: emulated, statically linked, without cmocka and json-c.
 foreign() {
     local host=$1 file=$2
     test_environment=$once
-    configure "$host" "$file" "scripts/cross/$host.ini" "${library_only[@]}" -Dcmocka_shim=true &&
+    configure "$host" "$file" "scripts/cross/$host.ini" "${library_only[@]}" -Ddebug=false -Dcmocka_shim=true &&
         suites "$host" unit model corpus
 }
 
