@@ -30,16 +30,17 @@ run_all(uint64_t first_seed, double seconds)
     bool     has_failed[MOST_CONFIGS] = { false };
     uint64_t run_count[MOST_CONFIGS] = { 0 };
     double   end = tap_clock() + seconds;
+    bool     few = getenv("VHDX_FEW") != NULL; /* every third has to do where each is slow */
 
     for (uint64_t round = 0; round == 0 || tap_clock() < end; round++) {
         for (size_t i = 0; i < config_count && (round == 0 || tap_clock() < end); i++) {
-            if (has_failed[i])
+            if (has_failed[i] || (few && i % 3 != 0))
                 continue;
             has_failed[i] = !run_once(&configs[i], first_seed + round);
             run_count[i]++;
         }
     }
-    for (size_t i = 0; i < config_count; i++)
+    for (size_t i = 0; i < config_count; i += few ? 3 : 1)
         tap_ok(!has_failed[i], "%s: seeds %" PRIu64 " to %" PRIu64, configs[i].name, first_seed,
                first_seed + run_count[i] - 1);
 }
