@@ -5,7 +5,9 @@
  *   G2  Of a file that was cut (V31) the log still holds the newest state of what is left: that is written.
  *   G3  The LogGuid goes only when everything else that is broken is mended, too: until then the header says that the image
  *       was not closed, which is true.
- *   G4  When no entry carries the header's LogGuid, nothing was ever committed in that session, and nothing is lost.
+ *   G4  When no entry carries the header's LogGuid, nothing was committed in that session, as after a writer that sets the
+ *       LogGuid ahead of its first entry was killed.  A log whose entries lost their signature or GUID looks the same: so
+ *       that is said, too.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -135,8 +137,8 @@ discard(struct vx_repair *repair, const struct vx_look *look, int rule, struct v
         return rc;
     step.is_loss = count > 0 || !has_place || rule != 30;
     if (!step.is_loss)
-        vx_repair_tell(repair, &step, "the header forgets its log: no entry of that session is in it, so nothing was "
-                       "committed and nothing is lost");
+        vx_repair_tell(repair, &step, "the header forgets its log: no entry of that session is in it, so nothing is lost, "
+                       "unless something wrote over the log");
     else if (has_place)
         vx_repair_tell(repair, &step, "the header forgets its log: %" PRIu64 " entries that cannot be replayed, and with "
                        "them the changes to the image since they were written, are lost", count);
