@@ -267,7 +267,8 @@ struct part {
     size_t from, end;
 };
 
-/* Every image gets its end mark, so that what is appended to one does not run into the next. */
+/* Every image gets its end mark, so that what is appended to one does not run into the next.  Empty when there is no room for
+ * that. */
 static struct part
 find_part(struct text *text, unsigned index)
 {
@@ -280,8 +281,12 @@ find_part(struct text *text, unsigned index)
         part.from = part.end;
         if (text->size - part.from < 2)
             insert(text, text->size, empty, sizeof empty);
+        if (text->size - part.from < 2)
+            return (struct part){ text->size, text->size };
         part.end = fuzz_image_end(text->data, text->size, part.from, &is_open);
         if (is_open) {
+            if (text->size == text->max_size)
+                return (struct part){ text->size, text->size };
             insert(text, text->size, (const uint8_t[]){ FUZZ_END }, 1);
             part.end = text->size;
         }
@@ -426,12 +431,16 @@ LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned se
     if (max_size < 64)
         return LLVMFuzzerMutate(data, size, max_size);
     part = find_part(&text, fuzz_image_count - 1);
+    if (part.end == max_size) /* no room to add anything: cut, and what is left is changed blindly */
+        return LLVMFuzzerMutate(data, size / 2, max_size);
     if (random_chance(&random, 25)) {
         change_rest(&text, part.end);
         return text.size;
     }
     for (changes = random_below(&random, 6) == 0 ? random_between(&random, 2, 4) : 1; changes > 0; changes--) {
         part = find_part(&text, (unsigned)random_below(&random, fuzz_image_count));
+        if (part.end - part.from < 3)
+            break;
         change_image(&text, &part, &random);
     }
     return text.size;
